@@ -1,0 +1,91 @@
+package wire
+
+import (
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Headers of stream initiation. Source: docs/protocol.md, Starting a stream.
+const (
+	// HeaderConnectTimeout is how long the hub may wait for an offline device.
+	// Service to hub. Shape: seconds, decimal, a fraction allowed; absent means
+	// DefaultConnectTimeout of the hub's choice.
+	HeaderConnectTimeout = "iothub-streaming-connect-timeout-in-seconds"
+	// HeaderResponseTimeout is how long the hub may wait for accept or reject.
+	// Service to hub. Same shape.
+	HeaderResponseTimeout = "iothub-streaming-response-timeout-in-seconds"
+	// HeaderIsAccepted says whether the device took the stream. Hub to service.
+	// Shape: exactly "True" or "False"; the Node SDK reads "true" as rejected.
+	HeaderIsAccepted = "iothub-streaming-is-accepted"
+	// HeaderStreamURL tells the service where to connect its leg. Hub to service,
+	// only beside True. Shape: absolute wss URL with a written port.
+	HeaderStreamURL = "iothub-streaming-url"
+	// HeaderStreamToken is the bearer token of the service's leg. Hub to service,
+	// only beside True. Shape: A-Za-z0-9-._~ , at most MaxToken bytes.
+	HeaderStreamToken = "iothub-streaming-auth-token"
+	// HeaderErrorCode names the error of a response (ErrorCode.Name).
+	HeaderErrorCode = "iothub-errorcode"
+)
+
+// Accepted and Rejected are the values of HeaderIsAccepted.
+const (
+	Accepted = "True"
+	Rejected = "False"
+)
+
+// Paths of the hub's HTTPS listener.
+const (
+	// PathMQTT carries MQTT in a WebSocket (docs/protocol.md, Connecting).
+	PathMQTT = "/$iothub/websocket"
+	// QueryNoClientCert asks Azure not to request a client certificate.
+	QueryNoClientCert = "iothub-no-client-cert=true"
+	// SubprotocolMQTT is compared without case and echoed as it was offered.
+	SubprotocolMQTT = "mqtt"
+	// PathBridges is the streaming endpoint; a stream's ID follows.
+	PathBridges = "/bridges/"
+	// PathDeviceStreams answers with StreamingEndpoints. farport's own: Azure has
+	// the same JSON in its management API only.
+	PathDeviceStreams = "/devicestreams"
+	// PathHealth and PathCA are public.
+	PathHealth = "/healthz"
+	PathCA     = "/ca.pem"
+)
+
+// StreamingEndpoints is what `az iot hub devicestream show` prints. The URLs are
+// https, not wss (docs/protocol.md, Endpoint discovery).
+type StreamingEndpoints struct {
+	StreamingEndpoints []string `json:"streamingEndpoints"`
+}
+
+// DevicePath is the registry path of one device.
+func DevicePath(device string) string { return "/devices/" + url.PathEscape(device) }
+
+// TwinPath is the path of one device's twin.
+func TwinPath(device string) string { return "/twins/" + url.PathEscape(device) }
+
+// StreamPath is the path a service POSTs to for a new stream.
+func StreamPath(device, stream string) string {
+	return TwinPath(device) + "/streams/" + url.PathEscape(stream)
+}
+
+// FormatSeconds writes d as a time-out header has it: whole seconds, rounded up.
+func FormatSeconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
+
+// ParseSeconds reads a time-out header. A fraction is allowed, since the C# SDK
+// formats a TimeSpan; anything that is not a plain number from 0 to
+// MaxStreamTimeout is refused.
+func ParseSeconds(s string) (time.Duration, bool) {
+	for _, c := range s {
+		if (c < '0' || c > '9') && c != '.' {
+			return 0, false
+		}
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || f < 0 || f > MaxStreamTimeout.Seconds() {
+		return 0, false
+	}
+	return time.Duration(f * float64(time.Second)), true
+}
