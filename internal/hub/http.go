@@ -1,0 +1,248 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/farportio/farport/internal/hub/registry"
+	"github.com/farportio/farport/internal/wire"
+)
+
+// Bounds of a request before anybody has signed in (security.md T28, T30).
+const (
+	headTimeout = 10 * time.Second // TLS handshake, then request head
+	bodyTimeout = 20 * time.Second
+	idleTimeout = 3 * time.Minute
+	maxHead     = 32 << 10
+	maxBody     = 64 << 10
+)
+
+// route is one thing the hub can be asked. Segments in braces stand for any one
+// segment, whose decoded text the handler gets.
+type route struct {
+	method string
+	path   string
+	// needs is the right a caller must have, one of them where there are several;
+	// 0 means that the handler itself knows who may.
+	needs  registry.Right
+	handle func(*Hub, http.ResponseWriter, *request)
+}
+
+// request is what a handler gets: who asks, and the parts of the path.
+type request struct {
+	*http.Request
+	principal principal
+	id        string // {id}: device, or stream at the streaming endpoint
+	name      string // {name}: stream name
+	tracking  string // names the request in log and answer
+}
+
+// routes is everything the hub answers; what is not here does not exist.
+var routes = []route{
+	{"GET", wire.PathHealth, 0, (*Hub).health},
+	{"GET", wire.PathCA, 0, (*Hub).caCertificate},
+	{"GET", wire.PathMQTT, 0, (*Hub).mqttWebSocket},
+	{"GET", wire.PathBridges + "{id}", 0, (*Hub).joinStream},
+	{"GET", "/devices", registry.RegistryRead, (*Hub).listDevices},
+	{"GET", "/devices/", registry.RegistryRead, (*Hub).listDevices},
+	{"GET", "/devices/{id}", registry.RegistryRead, (*Hub).getDevice},
+	{"PUT", "/devices/{id}", registry.RegistryWrite, (*Hub).putDevice},
+	{"DELETE", "/devices/{id}", registry.RegistryWrite, (*Hub).deleteDevice},
+	{"GET", "/twins/{id}", registry.ServiceConnect, (*Hub).getTwin},
+	{"POST", "/twins/{id}/streams/{name}", registry.ServiceConnect, (*Hub).initiate},
+	{"GET", wire.PathDeviceStreams, registry.ServiceConnect | registry.RegistryRead, (*Hub).streamingEndpoints},
+}
+
+func (h *Hub) newServer() *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHead,
+		// Strangers who give up a TLS handshake are no news.
+		ErrorLog: log.New(logWriter{h.log}, "", 0),
+	}
+}
+
+// logWriter passes on what net/http has to say. A recovered panic is an error,
+// anything else a stranger's doing.
+type logWriter struct{ log *slog.Logger }
+
+func (l logWriter) Write(p []byte) (int, error) {
+	text := strings.TrimSpace(string(p))
+	level := slog.LevelDebug
+	if strings.Contains(text, "panic") {
+		level = slog.LevelError
+	}
+	l.log.Log(context.Background(), level, "http server", "err", text)
+	return len(p), nil
+}
+
+// ServeHTTP finds the route by the path as it was sent: nothing is cleaned and
+// nobody is redirected (security.md T40).
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	req := &request{Request: r, tracking: newID()}
+	segments, ok := pathSegments(r.URL.EscapedPath())
+	if !ok {
+		h.refuse(w, req, wire.ErrArgumentInvalid, "the path has an empty, dotted or wrongly escaped segment")
+		return
+	}
+	rt, known := req.match(segments)
+	switch {
+	case rt == nil && known:
+		h.refuse(w, req, wire.ErrMethodNotAllowed, "this path does not take "+r.Method)
+		return
+	case rt == nil:
+		h.refuse(w, req, wire.ErrNotFound, "the hub has no such path")
+		return
+	}
+	if rt.needs != 0 {
+		var err error
+		if req.principal, err = h.authenticateService(r, segments); err == nil {
+			err = req.principal.may(rt.needs)
+		}
+		if err != nil {
+			h.unauthorized(w, req, err)
+			return
+		}
+	}
+	rt.handle(h, w, req)
+}
+
+// pathSegments splits an escaped path and decodes each segment once. A slash at
+// the end gives an empty last segment, as GET /devices/ has.
+func pathSegments(path string) ([]string, bool) {
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	for i, p := range parts {
+		text, err := url.PathUnescape(p)
+		if err != nil || text == "." || text == ".." || strings.Contains(text, "/") || text == "" && i < len(parts)-1 {
+			return nil, false
+		}
+		parts[i] = text
+	}
+	return parts, true
+}
+
+// match finds the route and fills in what its braces stand for. known says that
+// the path exists, if with another method.
+func (r *request) match(segments []string) (found *route, known bool) {
+	for i := range routes {
+		pattern := strings.Split(strings.TrimPrefix(routes[i].path, "/"), "/")
+		if !slices.EqualFunc(pattern, segments, func(p, s string) bool {
+			return p == s || s != "" && strings.HasPrefix(p, "{")
+		}) {
+			continue
+		}
+		known = true
+		if routes[i].method != r.Method {
+			continue
+		}
+		for j, p := range pattern {
+			switch p {
+			case "{id}":
+				r.id = segments[j]
+			case "{name}":
+				r.name = segments[j]
+			}
+		}
+		return &routes[i], true
+	}
+	return nil, known
+}
+
+// refuse answers with an error, and says in the log why.
+func (h *Hub) refuse(w http.ResponseWriter, r *request, code wire.ErrorCode, message string) {
+	h.refuseAfter(w, r, code, message, 0)
+}
+
+// refuseAfter is refuse for an error that says which time-out ran out.
+func (h *Hub) refuseAfter(w http.ResponseWriter, r *request, code wire.ErrorCode, message string, timeout time.Duration) {
+	h.log.Debug("request refused", "method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr,
+		"policy", r.principal.policy, "code", code.Number, "err", message, "tracking", r.tracking)
+	wire.WriteError(w, code, message, r.tracking, timeout)
+}
+
+// unauthorized answers a caller who may not. What was wrong is said only as far as
+// the caller has shown to know the key (security.md T1, T9).
+func (h *Hub) unauthorized(w http.ResponseWriter, r *request, err error) {
+	h.log.Warn("unauthorized", "method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr, "err", err, "tracking", r.tracking)
+	message := "the shared access signature is missing or not valid for this"
+	if told, ok := errors.AsType[*denied](err); ok {
+		message = told.Error()
+	}
+	wire.WriteError(w, wire.ErrUnauthorizedAccess, message, r.tracking, 0)
+}
+
+// failed answers for an error of the registry.
+func (h *Hub) failed(w http.ResponseWriter, r *request, err error) {
+	var invalid *registry.InvalidError
+	switch {
+	case errors.As(err, &invalid):
+		h.refuse(w, r, wire.ErrArgumentInvalid, invalid.Error())
+	case errors.Is(err, registry.ErrNotFound):
+		h.refuse(w, r, wire.ErrDeviceNotFound, "no device "+quote(r.id))
+	case errors.Is(err, registry.ErrExists):
+		h.refuse(w, r, wire.ErrDeviceExists, "device "+quote(r.id)+" exists already")
+	case errors.Is(err, registry.ErrPrecondition):
+		h.refuse(w, r, wire.ErrPrecondition, "device "+quote(r.id)+" has changed since: its etag differs")
+	case r.Context().Err() != nil: // the caller has gone
+		h.refuse(w, r, wire.ErrUnavailable, "request abandoned")
+	default:
+		h.log.Error("registry", "device", r.id, "err", err, "tracking", r.tracking)
+		h.refuse(w, r, wire.ErrUnavailable, "the registry cannot do this now; the hub's log says why")
+	}
+}
+
+// readJSON reads a bounded body into v. false means that the answer has been given.
+func (h *Hub) readJSON(w http.ResponseWriter, r *request, v any) bool {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // the server's connections have deadlines
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		h.refuse(w, r, wire.ErrMessageTooLarge, "the body is larger than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes")
+		return false
+	}
+	if err == nil {
+		err = json.Unmarshal(body, v)
+	}
+	if err != nil {
+		h.refuse(w, r, wire.ErrFormat, "the body is not the JSON expected: "+err.Error())
+		return false
+	}
+	return true
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own types
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	_, _ = w.Write(text) // the client is gone if this fails
+}
+
+func (h *Hub) health(w http.ResponseWriter, _ *request) { _, _ = io.WriteString(w, "ok\n") }
+
+func (h *Hub) caCertificate(w http.ResponseWriter, r *request) {
+	if h.pinned == "" {
+		h.refuse(w, r, wire.ErrNotFound, "this hub's certificate is not signed by a CA of its own")
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	_, _ = w.Write(encodeCert(h.data.ca.cert.Raw))
+}
+
+func (h *Hub) mqttWebSocket(w http.ResponseWriter, r *request) { h.broker.ServeHTTP(w, r.Request) }
+
+func (h *Hub) streamingEndpoints(w http.ResponseWriter, r *request) {
+	writeJSON(w, wire.StreamingEndpoints{StreamingEndpoints: []string{"https://" + strings.TrimSuffix(h.names.address(r.Host), ":443")}})
+}

@@ -1,0 +1,299 @@
+// Package hub is the server: the identity registry over HTTPS, the devices'
+// control connections, and the streaming endpoint where the two legs of a stream
+// meet. `farport serve` runs it; docs/architecture.md follows one stream through
+// its files.
+//
+//	http.go      routes: what is asked, and the right it needs
+//	auth.go      who asks: SAS tokens, for services and devices
+//	identities.go, initiate.go, endpoint.go, devices.go   what is done about it
+//	bus.go       from the node that is asked to the node that holds the device
+//	token.go     stream tokens
+//	datadir.go, ca.go   what is on disk, and the private CA
+//
+// Its sub-packages keep one state each and do not know each other: registry on
+// top of store, broker, rendezvous.
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/farportio/farport/internal/credential"
+	"github.com/farportio/farport/internal/hub/broker"
+	"github.com/farportio/farport/internal/hub/registry"
+	"github.com/farportio/farport/internal/hub/rendezvous"
+)
+
+// flushInterval is how often the devices' last activity is written down.
+const flushInterval = 30 * time.Second
+
+// Hub is one hub node. It is made by Open and runs once.
+type Hub struct {
+	o          Options
+	names      names
+	data       *dataDir
+	registry   *registry.Registry
+	token      tokenKey
+	broker     *broker.Broker
+	rendezvous *rendezvous.Rendezvous
+	bus        Bus
+	log        *slog.Logger
+	pinned     string // the private CA's fingerprint; "" when the world trusts the certificate
+
+	https, mqtt net.Listener // TLS; mqtt is nil when there is none
+	server      *http.Server
+	conns       sync.WaitGroup // MQTT in TLS, a goroutine each
+
+	mu    sync.Mutex
+	holds map[string]func() // releases the bus's hold on a device
+}
+
+// Open binds the hub's addresses and opens its data dir, making what a first start
+// needs. Nothing is served before Run. A Hub that is not run must be closed.
+// Errors are one line for the operator; store.ErrInUse is another hub's data dir.
+func Open(ctx context.Context, o Options) (_ *Hub, err error) {
+	if err := o.setDefaults(os.Hostname); err != nil {
+		return nil, err
+	}
+	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func())}
+	defer func() {
+		if err != nil {
+			h.closeAll()
+		}
+	}()
+	// Addresses come first: when one is taken, nothing has been made on disk.
+	if h.https, err = listen(o.Listen); err != nil {
+		return nil, err
+	}
+	if o.MQTTListen != "" {
+		if h.mqtt, err = listen(o.MQTTListen); err != nil {
+			return nil, err
+		}
+	}
+	if h.names, err = newNames(o.Hosts, h.https.Addr().(*net.TCPAddr).Port); err != nil {
+		return nil, err
+	}
+	if h.data, err = openDataDir(ctx, o.DataDir); err != nil {
+		return nil, err
+	}
+	if err = h.openParts(ctx); err != nil {
+		return nil, err
+	}
+	return h, h.data.writeConnectionStrings(ctx, h.names.hostName(), h.pinned)
+}
+
+// listen binds a TCP address; TLS is put around it later, once the certificate
+// has been made.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return l, nil
+}
+
+func (h *Hub) openParts(ctx context.Context) (err error) {
+	h.registry = h.data.registry
+	if h.token, err = h.registry.Secret(ctx, tokenSecret, tokenKeySize); err != nil {
+		return fmt.Errorf("stream token key: %w", err)
+	}
+	certificate := h.o.Certificate
+	if certificate == nil {
+		own, err := h.data.serverCertificate(h.names.order)
+		if err != nil {
+			return err
+		}
+		certificate, h.pinned = own.get, h.data.ca.fingerprint()
+	}
+	config := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: certificate,
+		NextProtos:     []string{"http/1.1"}, // WebSockets need it
+	}
+	h.https = tls.NewListener(h.https, config)
+	if h.mqtt != nil {
+		mqttConfig := config.Clone()
+		mqttConfig.NextProtos = nil
+		h.mqtt = tls.NewListener(h.mqtt, mqttConfig)
+	}
+	h.bus = newLocalBus(h.identityChanged)
+	h.rendezvous = rendezvous.New(rendezvous.Options{
+		HandshakeTimeout: h.o.HandshakeTimeout,
+		MaxStreams:       h.o.MaxStreams,
+		MaxPerDevice:     h.o.MaxStreamsPerDevice,
+		Opened:           h.streamOpened,
+		Ended:            h.streamEnded,
+		Logger:           h.log,
+	})
+	h.broker, err = broker.New(broker.Options{
+		Authenticate: h.authenticateDevice,
+		Connected:    h.deviceConnected,
+		Ready:        h.deviceReady,
+		Disconnected: h.deviceDisconnected,
+		Logger:       h.log,
+	})
+	h.server = h.newServer()
+	return err
+}
+
+// URL is the hub's HTTPS address under its first name.
+func (h *Hub) URL() string { return "https://" + h.names.address(h.names.first) }
+
+// Address is what the HTTPS listener is bound to.
+func (h *Hub) Address() net.Addr { return h.https.Addr() }
+
+// MQTTAddress is what the listener for MQTT in TLS is bound to; nil without one.
+func (h *Hub) MQTTAddress() net.Addr {
+	if h.mqtt == nil {
+		return nil
+	}
+	return h.mqtt.Addr()
+}
+
+// ConnectionString is a built-in policy's, under the hub's first name.
+func (h *Hub) ConnectionString(ctx context.Context, policy string) (credential.Secret, error) {
+	p, err := h.registry.Policy(ctx, policy)
+	if err != nil {
+		return "", fmt.Errorf("policy %q: %w", policy, err)
+	}
+	return connectionString(p, h.names.hostName(), h.pinned)
+}
+
+// Run serves until ctx ends or a listener fails. Then no new stream is let in,
+// open ones get ShutdownGrace, and everything is closed. It returns nil when ctx
+// ended.
+func (h *Hub) Run(ctx context.Context) error {
+	defer h.closeAll()
+	serving, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { fail(h.server.Serve(h.https)) })
+	if h.mqtt != nil {
+		wg.Go(func() { fail(h.serveMQTT()) })
+	}
+	wg.Go(func() { h.keepActivity(serving) })
+	<-serving.Done()
+	err := context.Cause(serving)
+
+	h.drain()
+	h.closeListeners()
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("hub stopped: %w", err)
+}
+
+// drain gives open streams their grace. The listeners stay open meanwhile: a leg
+// may still be on its way, and who asks for a new stream is told why not.
+func (h *Hub) drain() {
+	empty := h.rendezvous.Stop()
+	select {
+	case <-empty:
+		return
+	default:
+	}
+	grace := time.NewTimer(max(h.o.ShutdownGrace, 0))
+	defer grace.Stop()
+	select {
+	case <-empty:
+	case <-grace.C:
+	}
+}
+
+func (h *Hub) closeListeners() {
+	for _, l := range []net.Listener{h.https, h.mqtt} {
+		if l != nil {
+			_ = l.Close() // only ever says that it is closed
+		}
+	}
+}
+
+// closeAll ends what there is, in the order in which it depends on each other.
+func (h *Hub) closeAll() {
+	h.closeListeners()
+	if h.server != nil {
+		_ = h.server.Close() // the listener again
+	}
+	if h.rendezvous != nil {
+		h.rendezvous.Close()
+	}
+	if h.broker != nil {
+		if err := h.broker.Close(); err != nil {
+			h.log.Warn("close control connections", "err", err)
+		}
+	}
+	h.conns.Wait()
+	if h.data == nil {
+		return
+	}
+	h.flushActivity(context.Background())
+	if err := h.data.store.Close(); err != nil {
+		h.log.Error("close registry", "err", err)
+	}
+}
+
+// Close frees a hub that was opened but not run.
+func (h *Hub) Close() { h.closeAll() }
+
+// serveMQTT accepts MQTT in TLS until the listener is closed. Running out of
+// descriptors is waited out (security.md T34).
+func (h *Hub) serveMQTT() error {
+	const least, most = 10 * time.Millisecond, time.Second
+	pause := least
+	for {
+		conn, err := h.mqtt.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			h.log.Warn("accept MQTT connection", "err", err)
+			time.Sleep(pause)
+			pause = min(2*pause, most)
+			continue
+		}
+		pause = least
+		h.conns.Go(func() { h.broker.ServeConn(conn) })
+	}
+}
+
+// keepActivity writes down the devices' last activity now and then.
+func (h *Hub) keepActivity(ctx context.Context) {
+	ticker := time.NewTicker(flushInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			h.flushActivity(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (h *Hub) flushActivity(ctx context.Context) {
+	if err := h.registry.FlushActivity(ctx); err != nil && ctx.Err() == nil {
+		h.log.Warn("write the devices' last activity", "err", err)
+	}
+}
+
+func (h *Hub) streamOpened(s rendezvous.Stream) {
+	h.log.Info("stream opened", "stream", s.ID, "device", s.Device, "name", s.Name, "policy", s.Policy)
+}
+
+func (h *Hub) streamEnded(s rendezvous.Summary) {
+	attrs := []any{"stream", s.ID, "device", s.Device, "name", s.Name, "policy", s.Policy,
+		"reason", s.Reason, "joined", s.Joined, "up", s.Up, "down", s.Down, "dur", s.Duration}
+	if s.Err != nil {
+		attrs = append(attrs, "err", s.Err)
+	}
+	h.log.Info("stream ended", attrs...)
+}

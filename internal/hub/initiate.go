@@ -1,0 +1,169 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/farportio/farport/internal/hub/registry"
+	"github.com/farportio/farport/internal/hub/rendezvous"
+	"github.com/farportio/farport/internal/wire"
+)
+
+// errHandshake is the cause when a stream's handshake time runs out.
+var errHandshake = errors.New("the stream's handshake time is over")
+
+// initiate sets up a stream for a service: it asks the device, and hands both
+// sides a URL and a token of their own (docs/protocol.md, Starting a stream).
+func (h *Hub) initiate(w http.ResponseWriter, r *request) {
+	wait, answer, ok := timeouts(r.Header)
+	if !ok {
+		h.refuse(w, r, wire.ErrArgumentInvalid, fmt.Sprintf("the time-out headers are not seconds from 0 to %.0f", wire.MaxStreamTimeout.Seconds()))
+		return
+	}
+	if !wire.ValidStreamName(r.name) {
+		h.refuse(w, r, wire.ErrArgumentInvalid, fmt.Sprintf("stream name %s is not 1 to %d characters of A-Za-z0-9-._~", quote(r.name), wire.MaxStreamName))
+		return
+	}
+	device, err := h.registry.Get(r.Context(), r.id)
+	if err != nil || enabled(device) != nil {
+		h.noDevice(w, r, err)
+		return
+	}
+	s := rendezvous.Stream{
+		ID: newID(), Name: r.name, Device: device.DeviceID, Generation: device.GenerationID,
+		Policy: r.principal.policy, PolicyCredential: r.principal.credential, Created: time.Now(),
+	}
+	if err := h.rendezvous.Create(s); err != nil {
+		h.noRoom(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithDeadlineCause(r.Context(), s.Created.Add(h.o.HandshakeTimeout), errHandshake)
+	defer cancel()
+	said, err := h.bus.Ask(ctx, s.Device, wait, Request{
+		Stream: s.ID, Name: s.Name, Generation: s.Generation,
+		Expires: s.Created.Add(h.o.HandshakeTimeout), Timeout: answer,
+	})
+	if err != nil {
+		h.notAsked(w, r, s, device, err, wait, answer)
+		return
+	}
+	h.answer(w, r, s, said)
+}
+
+// answer tells the service what the device said.
+func (h *Hub) answer(w http.ResponseWriter, r *request, s rendezvous.Stream, said Answer) {
+	if !said.Accepted {
+		h.rendezvous.End(s.ID, wire.EndRejected)
+		w.Header().Set(wire.HeaderIsAccepted, wire.Rejected)
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	h.rendezvous.Admit(s.ID, said.Credential)
+	token := h.token.mint(streamToken{
+		Stream: s.ID, Side: wire.SideService, Device: s.Device, Generation: s.Generation,
+		Policy: s.Policy, Credential: s.PolicyCredential, Expires: s.Created.Add(h.o.HandshakeTimeout).Unix(),
+	})
+	w.Header().Set(wire.HeaderIsAccepted, wire.Accepted)
+	w.Header().Set(wire.HeaderStreamURL, h.streamURL(r.Host, s.ID))
+	w.Header().Set(wire.HeaderStreamToken, token.Reveal())
+	w.WriteHeader(http.StatusOK)
+}
+
+// timeouts reads how long the service lets the hub wait for the device to connect,
+// and for its answer. The C# SDK leaves a time-out of 0 out.
+func timeouts(header http.Header) (connect, answer time.Duration, ok bool) {
+	answer = wire.DefaultResponseTimeout
+	if s := header.Get(wire.HeaderConnectTimeout); s != "" {
+		if connect, ok = wire.ParseSeconds(s); !ok {
+			return 0, 0, false
+		}
+	}
+	if s := header.Get(wire.HeaderResponseTimeout); s != "" {
+		if answer, ok = wire.ParseSeconds(s); !ok {
+			return 0, 0, false
+		}
+	}
+	return connect, answer, true
+}
+
+func (h *Hub) noDevice(w http.ResponseWriter, r *request, err error) {
+	switch {
+	case err == nil:
+		h.refuse(w, r, wire.ErrDeviceNotFound, "device "+quote(r.id)+" is disabled")
+	case errors.Is(err, registry.ErrNotFound):
+		h.refuse(w, r, wire.ErrDeviceNotFound, "no device "+quote(r.id))
+	default:
+		h.failed(w, r, err)
+	}
+}
+
+// noRoom answers for an error of Create.
+func (h *Hub) noRoom(w http.ResponseWriter, r *request, err error) {
+	if errors.Is(err, rendezvous.ErrStopping) {
+		h.refuse(w, r, wire.ErrUnavailable, err.Error())
+		return
+	}
+	h.log.Warn("stream refused", "device", r.id, "name", r.name, "policy", r.principal.policy, "err", err)
+	h.refuse(w, r, wire.ErrThrottling, err.Error())
+}
+
+// notAsked answers for an error of Ask, and ends the stream that came to nothing.
+func (h *Hub) notAsked(w http.ResponseWriter, r *request, s rendezvous.Stream, d wire.Device, err error, wait, answer time.Duration) {
+	reason, code, message, timeout := wire.EndOffline, wire.ErrUnavailable, err.Error(), time.Duration(0)
+	switch {
+	case errors.Is(err, errNotConnected):
+		code, message, timeout = wire.ErrDeviceNotOnline, offline(d, time.Now()), wait
+	case errors.Is(err, errNoAnswer):
+		reason, code, timeout = wire.EndExpired, wire.ErrGatewayTimeout, answer
+	case errors.Is(err, errHandshake):
+		reason, code, timeout = wire.EndExpired, wire.ErrGatewayTimeout, h.o.HandshakeTimeout
+	case errors.Is(err, errDeviceBusy):
+		reason, code = wire.EndRejected, wire.ErrThrottling
+	case r.Context().Err() != nil:
+		reason, message = wire.EndAborted, "the service went away before the device answered"
+	default:
+		h.log.Error("ask device for a stream", "device", s.Device, "err", err)
+	}
+	h.rendezvous.End(s.ID, reason)
+	h.refuseAfter(w, r, code, message, timeout)
+}
+
+// offline says that a device is not connected, and since when.
+func offline(d wire.Device, now time.Time) string {
+	text := errNotConnected.Error()
+	if !d.LastActivityTime.IsZero() {
+		text += " (last seen " + ago(now.Sub(d.LastActivityTime.Time)) + " ago)"
+	}
+	return text
+}
+
+// ago writes a time span in one unit, as one would say it.
+func ago(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", max(0, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// streamURL is where a leg goes, under the name by which the client knows the hub.
+// The port is always written out: the C SDK needs it.
+func (h *Hub) streamURL(host, stream string) string {
+	return "wss://" + h.names.address(host) + wire.PathBridges + stream
+}
+
+// newID is 128 random bits, hex.
+func newID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(id[:])
+}

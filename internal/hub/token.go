@@ -1,0 +1,74 @@
+package hub
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/farportio/farport/internal/credential"
+	"github.com/farportio/farport/internal/wire"
+)
+
+// streamToken is what a stream token says: a bearer token for one side of one
+// stream. On the wire it is base64url(JSON) "." base64url(HMAC-SHA256 of the
+// first part), of A-Za-z0-9-_. only, as the C SDK takes it undecoded from a topic
+// (docs/protocol.md, Stream request). The key is the hub's own, so the token
+// binds the hub too. That it is used once is the rendezvous's care.
+type streamToken struct {
+	Stream     string    `json:"s"`
+	Side       wire.Side `json:"d"`
+	Device     string    `json:"i"`
+	Generation string    `json:"g"`
+	Policy     string    `json:"p,omitempty"` // service side only
+	Credential string    `json:"c"`           // ID of the key that let this side in
+	Expires    int64     `json:"e"`           // Unix seconds
+}
+
+// tokenSecret is the name of the MAC key in the registry, tokenKeySize its size.
+const (
+	tokenSecret  = "stream-token"
+	tokenKeySize = 32
+)
+
+// tokenKey mints and verifies stream tokens.
+type tokenKey []byte
+
+var errBadToken = errors.New("stream token is not valid")
+
+func (k tokenKey) mint(t streamToken) credential.Secret {
+	text, _ := json.Marshal(t) // strings and a number: cannot fail
+	body := base64.RawURLEncoding.EncodeToString(text)
+	return credential.Secret(body + "." + base64.RawURLEncoding.EncodeToString(k.mac(body)))
+}
+
+// verify reads a token back. Anything but an unexpired token of this hub is
+// errBadToken; which of the reasons it was is nobody's business.
+func (k tokenKey) verify(token string, now time.Time) (streamToken, error) {
+	var t streamToken
+	body, mac, ok := strings.Cut(token, ".")
+	if !ok || len(token) > wire.MaxToken {
+		return t, errBadToken
+	}
+	sum, err := base64.RawURLEncoding.Strict().DecodeString(mac)
+	if err != nil || !hmac.Equal(sum, k.mac(body)) {
+		return t, errBadToken
+	}
+	text, err := base64.RawURLEncoding.DecodeString(body)
+	if err != nil || json.Unmarshal(text, &t) != nil {
+		return streamToken{}, errBadToken
+	}
+	if now.Unix() >= t.Expires {
+		return streamToken{}, errBadToken
+	}
+	return t, nil
+}
+
+func (k tokenKey) mac(body string) []byte {
+	h := hmac.New(sha256.New, k)
+	h.Write([]byte("farport stream token 1\x00" + body))
+	return h.Sum(nil)
+}
