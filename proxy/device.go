@@ -1,0 +1,259 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/farportio/farport/hubclient"
+	"github.com/farportio/farport/internal/backoff"
+	"github.com/farportio/farport/internal/stream"
+	"github.com/farportio/farport/internal/wire"
+)
+
+const (
+	defaultMaxStreams = 100              // on a device; the hub's own default too
+	dialTimeout       = 10 * time.Second // for a target (security.md T18)
+	settled           = time.Minute      // a control connection that lived this long starts backoff anew
+	answerTimeout     = 10 * time.Second // for a rejection to go out
+)
+
+// DeviceOptions configure a device-proxy. Dial, and Target or Services, are
+// required.
+type DeviceOptions struct {
+	DeviceID string // for events
+	// Dial makes one control connection. It is called again whenever the last one
+	// was lost, and before its token expires.
+	Dial func(ctx context.Context) (*hubclient.Device, error)
+	// Target is the HOST:PORT that every stream goes to; "" when Services is set.
+	Target string
+	// Services are the HOST:PORTs by stream name; other names are rejected.
+	Services map[string]string
+	// MaxStreams bounds the streams open and being set up. Zero means 100.
+	MaxStreams int
+	// GracePeriod is how long open streams may go on once ctx has ended.
+	GracePeriod time.Duration
+
+	Traffic *Traffic     // nil: not counted
+	Events  func(Event)  // nil: not told
+	Logger  *slog.Logger // nil discards
+}
+
+// device is one run of RunDevice.
+type device struct {
+	o       DeviceOptions
+	log     *slog.Logger
+	events  events
+	slots   chan struct{}
+	streams streams
+}
+
+// RunDevice serves a device's streams until ctx ends, then gives open streams
+// their grace and returns nil. It reconnects for ever; only credentials that the
+// hub refuses at the very first connection are an error,
+// hubclient.ErrUnauthorized. Streams outlive the control connection that they were
+// asked for over.
+func RunDevice(ctx context.Context, o DeviceOptions) error {
+	if o.MaxStreams == 0 {
+		o.MaxStreams = defaultMaxStreams
+	}
+	if o.Traffic == nil {
+		o.Traffic = new(Traffic)
+	}
+	d := &device{o: o, log: orDiscard(o.Logger), events: events{tell: o.Events}, slots: make(chan struct{}, o.MaxStreams)}
+	d.streams.init()
+	defer d.streams.end(o.GracePeriod)
+
+	conn, err := d.connect(ctx, true)
+	for conn != nil {
+		began := time.Now()
+		next := d.serve(ctx, conn)
+		if next == nil {
+			next, err = d.reconnect(ctx, time.Since(began) < settled)
+		}
+		conn = next
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// reconnect is connect after a control connection was lost. One that was lost soon
+// after it was made is followed by a wait, all others by an attempt at once.
+func (d *device) reconnect(ctx context.Context, soon bool) (*hubclient.Device, error) {
+	if soon {
+		var b backoff.Backoff
+		if b.Wait(ctx) != nil {
+			return nil, nil
+		}
+	}
+	return d.connect(ctx, false)
+}
+
+// connect dials until it has a control connection or ctx ends; then it returns
+// nil. The one error is that of a first dial whose credentials are refused.
+func (d *device) connect(ctx context.Context, first bool) (*hubclient.Device, error) {
+	var wait backoff.Backoff
+	for cause := ""; ; first = false {
+		conn, err := d.o.Dial(ctx)
+		switch {
+		case err == nil:
+			d.events.emit(Event{Kind: Connected, Device: d.o.DeviceID})
+			return conn, nil
+		case first && errors.Is(err, hubclient.ErrUnauthorized):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, nil
+		}
+		if c := root(err).Error(); c != cause {
+			cause = c
+			d.events.emit(Event{Kind: Retrying, Device: d.o.DeviceID, Err: err})
+		}
+		if wait.Wait(ctx) != nil {
+			return nil, nil
+		}
+	}
+}
+
+// root is the innermost error, which says what is wrong without saying by which
+// connection it was found.
+func root(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+// serve answers requests over one control connection until it is lost or ctx ends,
+// and then returns nil; or until the token is about to expire and the next
+// connection stands, which it returns.
+func (d *device) serve(ctx context.Context, conn *hubclient.Device) (next *hubclient.Device) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer conn.Close()
+	defer cancel()
+	wg.Go(func() { d.answer(ctx, conn) })
+
+	var renew <-chan time.Time
+	if at := conn.RenewAt(); !at.IsZero() {
+		timer := time.NewTimer(time.Until(at))
+		defer timer.Stop()
+		renew = timer.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-conn.Done():
+			d.events.emit(Event{Kind: Retrying, Device: d.o.DeviceID, Err: conn.Err()})
+			return nil
+		case <-renew:
+			// Make before break: the hub lets the newer connection win.
+			next, err := d.o.Dial(ctx)
+			if err == nil {
+				return next
+			}
+			d.log.Warn("renew control connection", "device", d.o.DeviceID, "err", err)
+			renew = nil // the hub will end this one, and then backoff rules
+		}
+	}
+}
+
+// answer takes requests until the connection is lost or ctx ends. What has been
+// asked for by then goes on without it.
+func (d *device) answer(ctx context.Context, conn *hubclient.Device) {
+	for {
+		req, err := conn.Next(ctx)
+		if err != nil {
+			return
+		}
+		select {
+		case d.slots <- struct{}{}:
+			d.streams.start(func(ctx context.Context) {
+				defer func() { <-d.slots }()
+				d.open(ctx, req)
+			})
+		default:
+			d.streams.start(func(ctx context.Context) {
+				d.refuse(ctx, req, "", fmt.Errorf("%d streams are open, which is the limit", cap(d.slots)))
+			})
+		}
+	}
+}
+
+// open sets one stream up, the target first, then the leg, and carries it.
+func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) {
+	setup, cancel := context.WithTimeout(ctx, wire.HandshakeTimeout)
+	defer cancel()
+	target, conn, err := d.dialTarget(setup, req.Name)
+	if err != nil {
+		d.refuse(setup, req, target, err)
+		return
+	}
+	leg, err := req.Accept(setup)
+	if err != nil {
+		stream.TCP(conn).Abort(stream.Reason(err))
+		d.events.emit(Event{Kind: Refused, Device: d.o.DeviceID, Service: req.Name, Peer: target, Err: err})
+		return
+	}
+	s := session{Event{Stream: d.events.number(), Device: d.o.DeviceID, Service: req.Name, Peer: target}, &d.events, d.o.Traffic}
+	_ = s.carry(ctx, leg, stream.TCP(conn)) // told as an event
+}
+
+// refuse answers no.
+func (d *device) refuse(ctx context.Context, req *hubclient.StreamRequest, target string, why error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if err := req.Reject(ctx); err != nil {
+		d.log.Warn("reject stream", "name", req.Name, "err", err)
+	}
+	d.events.emit(Event{Kind: Refused, Device: d.o.DeviceID, Service: req.Name, Peer: target, Err: why})
+}
+
+// errNoService is why a name that is not on the list is refused.
+var errNoService = errors.New("no such service on this device")
+
+// dialTarget connects to what a stream name stands for. Nothing in the name is
+// ever taken for an address (security.md T16).
+func (d *device) dialTarget(ctx context.Context, name string) (target string, _ *net.TCPConn, err error) {
+	target = d.o.Target
+	if d.o.Services != nil {
+		var ok bool
+		if target, ok = d.o.Services[name]; !ok {
+			return "", nil, errNoService
+		}
+	}
+	dialer := net.Dialer{Timeout: dialTimeout, Control: refuseLinkLocal(target)}
+	conn, err := dialer.DialContext(ctx, "tcp", target)
+	if err != nil {
+		return target, nil, fmt.Errorf("connect to target: %w", err)
+	}
+	return target, conn.(*net.TCPConn), nil
+}
+
+// refuseLinkLocal keeps a host name from leading to a link-local address, where
+// clouds keep their metadata services, unless target names that address itself.
+func refuseLinkLocal(target string) func(network, address string, _ syscall.RawConn) error {
+	host, _, _ := net.SplitHostPort(target)
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	return func(_, address string, _ syscall.RawConn) error {
+		if ap, err := netip.ParseAddrPort(address); err == nil && ap.Addr().Unmap().IsLinkLocalUnicast() {
+			return errors.New(strconv.Quote(host) + " leads to the link-local address " + ap.Addr().String() + ", which must be named itself")
+		}
+		return nil
+	}
+}

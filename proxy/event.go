@@ -1,0 +1,115 @@
+// Package proxy carries TCP connections over device streams: RunDevice on the
+// device, from streams to local targets, Listen and RunStdio for the service, from
+// local listeners or standard input and output to streams.
+//
+//	TCP client ─▶ Listeners ═stream═▶ hub ═stream═▶ RunDevice ─▶ TCP target
+//
+// What is said to the hub is package hubclient's business. A break of a stream
+// becomes a reset of its TCP connection, a clean end a clean end.
+package proxy
+
+import (
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/farportio/farport/internal/stream"
+)
+
+// EventKind says what an Event is about.
+type EventKind int
+
+// The kinds of events.
+const (
+	Listening EventKind = iota + 1 // a local address is bound
+	Connected                      // the device's control connection is up
+	Retrying                       // the control connection was lost or refused; said once per cause
+	Opened                         // a stream carries a connection
+	Refused                        // a connection or request came to no stream
+	Ended                          // a stream has ended
+)
+
+// Event tells what a proxy does. Callbacks come one at a time.
+type Event struct {
+	Kind     EventKind
+	Stream   uint64        // number of the stream within this proxy, from 1; 0 for the proxy itself
+	Device   string        // device ID
+	Service  string        // stream name
+	Local    net.Addr      // Listening: the bound address
+	Peer     string        // the client's address on the service's side, the target's on the device's
+	Up, Down int64         // Ended: bytes service to device, and device to service
+	Duration time.Duration // Ended
+	Err      error         // Retrying, Refused; Ended: nil for a clean end
+}
+
+// events serialises callbacks and numbers streams.
+type events struct {
+	mu   sync.Mutex
+	tell func(Event) // nil: nobody listens
+	last uint64
+}
+
+func (e *events) emit(ev Event) {
+	if e.tell == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tell(ev)
+}
+
+func (e *events) number() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last++
+	return e.last
+}
+
+// Traffic counts what a proxy carries, as it goes. The zero value is ready. It is
+// safe for concurrent use.
+type Traffic struct {
+	mu       sync.Mutex
+	open     map[*meter]struct{}
+	up, down int64 // of streams that have ended
+}
+
+// meter counts one stream; a is the service's side, b the device's.
+type meter = stream.Meter
+
+// Totals returns the streams open now, and the bytes carried from service to
+// device and back since the start.
+func (t *Traffic) Totals() (open int, up, down int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	up, down = t.up, t.down
+	for m := range t.open {
+		up += m.AToB.Load()
+		down += m.BToA.Load()
+	}
+	return len(t.open), up, down
+}
+
+func (t *Traffic) add(m *meter) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open == nil {
+		t.open = make(map[*meter]struct{})
+	}
+	t.open[m] = struct{}{}
+}
+
+func (t *Traffic) remove(m *meter) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, m)
+	t.up += m.AToB.Load()
+	t.down += m.BToA.Load()
+}
+
+func orDiscard(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}

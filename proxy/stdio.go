@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/farportio/farport/internal/stream"
+	"github.com/farportio/farport/internal/wire"
+)
+
+// lastInput is how long in may take to end once the device's side has: a plain
+// stream has nowhere to take more to.
+const lastInput = time.Second
+
+// RunStdio opens one stream and carries in and out over it. EOF of in ends the
+// direction to the device, the device's end closes out if it can be closed. It
+// returns nil only after a clean end; errors of opening are hubclient's, a stream
+// that broke is an *hubclient.EndError. When ctx ends, the stream gets
+// GracePeriod.
+//
+// A Read of in cannot be interrupted; one that still waits when RunStdio returns
+// ends with the process.
+func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reader, out io.Writer) error {
+	leg, err := o.Hub.Open(ctx, o.DeviceID, service, o.Open)
+	if err != nil {
+		return err
+	}
+	if o.Traffic == nil {
+		o.Traffic = new(Traffic)
+	}
+	graced, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(o.GracePeriod, func() { cancel(errStopping) })
+	})()
+
+	ends := &stdio{in: in, out: out, aborted: make(chan wire.EndReason, 1), peerDone: make(chan struct{})}
+	s := session{Event{Stream: 1, Device: o.DeviceID, Service: service, Peer: "stdio"}, &events{tell: o.Events}, o.Traffic}
+	done := make(chan error, 1)
+	go func() { done <- s.carry(graced, ends, leg) }()
+	select {
+	case err := <-done:
+		return err
+	case reason := <-ends.aborted:
+		return afterAbort(leg, done, reason)
+	case <-ends.peerDone:
+		return afterPeer(leg, done, ends)
+	}
+}
+
+// afterAbort ends a stream that broke, whether or not in can be read to its end.
+func afterAbort(leg stream.Half, done <-chan error, reason wire.EndReason) error {
+	_ = leg.Close() // it was aborted
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(lastInput):
+		return &stream.EndError{Reason: reason}
+	}
+}
+
+// afterPeer ends a stream whose other side is done: what in still has to say may
+// follow for a moment, then this side is done as well.
+func afterPeer(leg stream.Half, done <-chan error, ends *stdio) error {
+	select {
+	case err := <-done:
+		return err
+	case reason := <-ends.aborted:
+		return afterAbort(leg, done, reason)
+	case <-time.After(lastInput):
+	}
+	err := leg.CloseWrite()
+	_ = leg.Close() // ended in both directions
+	return err
+}
+
+// stdio is a process's standard input and output as a Half.
+type stdio struct {
+	in       io.Reader
+	out      io.Writer
+	aborted  chan wire.EndReason // gets the reason of the first Abort
+	peerDone chan struct{}       // closed when out has ended
+	once     sync.Once
+}
+
+func (s *stdio) Read(p []byte) (int, error)  { return s.in.Read(p) }
+func (s *stdio) Write(p []byte) (int, error) { return s.out.Write(p) }
+
+// CloseWrite closes out, so that its reader sees the end.
+func (s *stdio) CloseWrite() error {
+	defer s.once.Do(func() { close(s.peerDone) })
+	if c, ok := s.out.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Abort lets RunStdio return. That a stream broke shows in its error.
+func (s *stdio) Abort(reason wire.EndReason) {
+	select {
+	case s.aborted <- reason:
+	default:
+	}
+}
+
+// Close does nothing: in and out are the caller's.
+func (s *stdio) Close() error { return nil }
