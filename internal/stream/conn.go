@@ -13,14 +13,13 @@
 package stream
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/farportio/farport/internal/wire"
 )
@@ -57,7 +56,7 @@ func (e *EndError) Unwrap() error { return e.Cause }
 // at a time; CloseWrite belongs to the writer, Abort and Close may be called by
 // anybody at any time, also twice.
 type Conn struct {
-	ws *websocket.Conn
+	ws *frameConn
 	// drain is how long CloseWrite lets the other direction be silent before it
 	// sends the close frame. The hub's legs have 0: the end has drained already.
 	drain time.Duration
@@ -77,12 +76,9 @@ type Conn struct {
 	closed    bool
 }
 
-func newConn(ws *websocket.Conn, drain time.Duration) *Conn {
+func newConn(ws *frameConn, drain time.Duration) *Conn {
 	c := &Conn{ws: ws, drain: drain}
-	ws.SetCloseHandler(func(int, string) error { return nil }) // answered by CloseWrite or Abort
-	pong := ws.PingHandler()
-	ws.SetPingHandler(func(data string) error { c.hear(); return pong(data) })
-	ws.SetPongHandler(func(string) error { c.hear(); return nil })
+	ws.heard = c.hear
 	c.hear()
 	c.mu.Lock()
 	c.alive = time.AfterFunc(wire.PingInterval, c.pingIfSilent)
@@ -115,7 +111,7 @@ func (c *Conn) pingIfSilent() {
 	next := wire.PingInterval - time.Since(time.Unix(0, c.heard.Load()))
 	if next <= 0 {
 		// A failure shows in Read; a time-out means that a writer is at work.
-		_ = c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(pingWrite))
+		_ = c.ws.control(opPing, nil, time.Now().Add(pingWrite))
 		next = wire.PingInterval
 	}
 	c.mu.Lock()
@@ -125,15 +121,13 @@ func (c *Conn) pingIfSilent() {
 	}
 }
 
-// Read returns bytes as they arrive; message boundaries mean nothing and empty
-// messages are ignored. io.EOF comes only after the peer's clean end; every other
-// error is an *EndError. The first error is kept.
+// Read fills p with what has arrived, at least one byte; message boundaries mean
+// nothing and empty messages are ignored. io.EOF comes only after the peer's clean
+// end; every other error is an *EndError. The first error is kept.
 func (c *Conn) Read(p []byte) (int, error) {
-	for c.Wait() == nil {
-		n, err := c.message.Read(p)
-		if err == io.EOF {
-			c.message = nil
-		} else if err != nil {
+	for c.readErr == nil && len(p) > 0 {
+		n, err := c.ws.read(p)
+		if err != nil {
 			c.fail(err)
 		}
 		if n > 0 && c.take() {
@@ -146,13 +140,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Wait blocks until there is something to Read or an error to return, so that an
 // idle leg needs no buffer.
 func (c *Conn) Wait() error {
-	if c.readErr == nil && c.message == nil {
-		_, message, err := c.ws.NextReader()
-		if err != nil {
+	if c.readErr == nil {
+		if err := c.ws.wait(); err != nil {
 			c.fail(err)
-			return c.readErr
 		}
-		c.message = message
 	}
 	return c.readErr
 }
@@ -170,12 +161,16 @@ func (c *Conn) take() bool {
 
 // fail turns the first read error into what Read returns from then on.
 func (c *Conn) fail(err error) {
-	closed, ok := errors.AsType[*websocket.CloseError](err)
-	if !ok || closed.Code == wire.CloseAbnormal {
-		c.readErr = &EndError{Reason: wire.EndNetwork, Cause: err}
+	closed, ok := errors.AsType[*closeError](err)
+	if !ok {
+		reason := wire.EndNetwork
+		if _, broken := errors.AsType[*protocolError](err); broken {
+			reason = wire.EndProtocol
+		}
+		c.readErr = &EndError{Reason: reason, Cause: err}
 		return
 	}
-	reason, clean := wire.ParseClose(closed.Code, closed.Text)
+	reason, clean := wire.ParseClose(closed.code, closed.text)
 	c.readErr = io.EOF
 	if !clean {
 		c.readErr = &EndError{Reason: reason}
@@ -199,10 +194,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
 		chunk := p[done:min(done+wire.Chunk, len(p))]
-		_ = c.ws.SetWriteDeadline(time.Now().Add(wire.WriteStall)) // cannot fail
-		if err := c.ws.WriteMessage(websocket.BinaryMessage, chunk); err != nil {
+		if err := c.ws.write(chunk, time.Now().Add(wire.WriteStall)); err != nil {
 			reason := wire.EndNetwork
-			if errors.Is(err, websocket.ErrCloseSent) {
+			if errors.Is(err, errCloseSent) {
 				reason = wire.EndAborted
 			}
 			return done, &EndError{Reason: reason, Cause: err}
@@ -248,7 +242,7 @@ func (c *Conn) sendClose(code int, text string) {
 	}
 	c.mu.Unlock()
 	// A failure means that the leg is gone, which Read will say.
-	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(lastWords))
+	_ = c.ws.control(opClose, append(binary.BigEndian.AppendUint16(nil, uint16(code)), text...), time.Now().Add(lastWords))
 }
 
 // Abort breaks the stream so that the peer sees a break with this reason. Read
@@ -288,7 +282,7 @@ func (c *Conn) Close() error {
 		// Closing with bytes unread makes TCP reset the connection, which could
 		// overtake our close frame: let the peer hang up first.
 		c.deadline(lastWords)
-		_, _ = io.Copy(io.Discard, c.ws.NetConn())
+		_, _ = io.Copy(io.Discard, c.ws.Conn)
 	}
 	return c.ws.Close()
 }

@@ -1,13 +1,16 @@
 package stream
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -15,23 +18,13 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
-// Buffers of a WebSocket. A write buffer that holds a chunk and its header lets
-// the library send a message in one write and one fragment; it is taken from the
-// pool for the time of a write only. Reading has no use for more than the library's
-// smallest sensible buffer, as larger reads bypass it.
-const (
-	readBuffer  = 4 << 10
-	writeBuffer = wire.Chunk + 14 // RFC 6455 §5.2: 2 + 8 + 4 bytes at most
-)
-
-var writeBuffers sync.Pool
-
 // DialOptions say how to reach a streaming endpoint. The zero value is usable.
 type DialOptions struct {
-	TLS       *tls.Config                           // nil: the system's roots
-	Proxy     func(*http.Request) (*url.URL, error) // nil: none
+	TLS *tls.Config // nil: the system's roots
+	// DialTCP connects to HOST:PORT; nil means directly. It may lead through a proxy.
+	DialTCP   func(ctx context.Context, network, address string) (net.Conn, error)
 	UserAgent string
-	// Timeout bounds connecting and the handshake; zero means 30 s.
+	// Timeout bounds connecting and the handshakes; zero means 30 s.
 	Timeout time.Duration
 }
 
@@ -47,31 +40,111 @@ func (e *DialError) Error() string {
 // Dial connects a leg: url and token are what the hub handed out. The caller
 // closes the Conn. A refusal by the endpoint is a *DialError; redirects are one.
 func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) {
-	timeout := o.Timeout
-	if timeout == 0 {
-		timeout = 30 * time.Second
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
+	conn, err := dialTLS(ctx, url, o)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // wakes the handshake
+	head := &headConn{Conn: conn, in: bufio.NewReaderSize(conn, headRoom)}
 	dialer := websocket.Dialer{
-		Proxy:           o.Proxy,
-		TLSClientConfig: o.TLS,
-		ReadBufferSize:  readBuffer,
-		WriteBufferSize: writeBuffer,
-		WriteBufferPool: &writeBuffers,
+		NetDialTLSContext: func(context.Context, string, string) (net.Conn, error) { return head, nil },
+		WriteBufferSize:   headRoom, // nothing is written through it
 	}
 	header := http.Header{"Authorization": {"Bearer " + token}}
 	if o.UserAgent != "" {
 		header.Set("User-Agent", o.UserAgent)
 	}
-	ws, resp, err := dialer.DialContext(ctx, url, header)
-	if err == websocket.ErrBadHandshake && resp != nil {
-		return nil, &DialError{Status: resp.StatusCode}
+	_, resp, err := dialer.DialContext(ctx, url, header)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
 	}
+	if err != nil {
+		_ = conn.Close()
+		if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
+			return nil, &DialError{Status: resp.StatusCode}
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Time{}) // the library's, for the handshake
+	return newConn(newFrameConn(conn, head.in, true), wire.DrainSilence), nil
+}
+
+// dialTLS connects to the host of a wss URL, with what makes legs fast below TLS.
+func dialTLS(ctx context.Context, rawURL string, o DialOptions) (*tls.Conn, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "wss" {
+		return nil, fmt.Errorf("stream URL %q is not a wss URL", rawURL)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	dial := o.DialTCP
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.TLS != nil {
+		config = o.TLS.Clone()
+	}
+	if config.ServerName == "" {
+		config.ServerName = u.Hostname()
+	}
+	config.DynamicRecordSizingDisabled = true // a leg carries bulk
+	conn, err := dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, err
 	}
-	return newConn(ws, wire.DrainSilence), nil
+	secure := tls.Client(&recordConn{Conn: conn}, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
+// headConn gives an HTTP client the head of a response line by line, so that what
+// follows it, the peer's first frames, stays in the reader that the frames are read
+// from.
+type headConn struct {
+	net.Conn
+	in   *bufio.Reader
+	line int  // characters of the current line so far
+	done bool // the empty line has been given
+}
+
+// Read returns a line, or a part of one. After the head it returns what there is:
+// that is the body of a refusal.
+func (h *headConn) Read(p []byte) (int, error) {
+	if h.done {
+		return h.in.Read(p)
+	}
+	if _, err := h.in.Peek(1); err != nil {
+		return 0, err
+	}
+	ahead, _ := h.in.Peek(min(h.in.Buffered(), len(p))) // buffered: cannot fail
+	if i := bytes.IndexByte(ahead, '\n'); i >= 0 {
+		ahead = ahead[:i+1]
+	}
+	n := copy(p, ahead)
+	switch text := bytes.TrimRight(p[:n], "\r\n"); {
+	case p[n-1] != '\n':
+		h.line += len(text)
+	case h.line+len(text) == 0:
+		h.done = true
+	default:
+		h.line = 0
+	}
+	_, err := h.in.Discard(n)
+	return n, err
 }
 
 // Accept turns a request for the streaming endpoint, authorised by the caller,
@@ -80,9 +153,7 @@ func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) 
 // error the request has been answered.
 func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	upgrader := websocket.Upgrader{
-		ReadBufferSize:  readBuffer,
-		WriteBufferSize: writeBuffer,
-		WriteBufferPool: &writeBuffers,
+		WriteBufferSize: headRoom, // the answer is written through it, and nothing else
 		// The bearer token stands in a header that no browser page can set.
 		CheckOrigin: func(*http.Request) bool { return true },
 	}
@@ -90,9 +161,11 @@ func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	if offered, _, _ := strings.Cut(r.Header.Get("Sec-WebSocket-Protocol"), ","); offered != "" {
 		header = http.Header{"Sec-WebSocket-Protocol": {strings.TrimSpace(offered)}}
 	}
+	// It refuses a client that sends before the answer, so no byte is lost in its buffer.
 	ws, err := upgrader.Upgrade(w, r, header)
 	if err != nil {
 		return nil, fmt.Errorf("accept leg: %w", err)
 	}
-	return newConn(ws, 0), nil
+	conn := ws.NetConn()
+	return newConn(newFrameConn(conn, bufio.NewReaderSize(conn, headRoom), false), 0), nil
 }

@@ -1,0 +1,187 @@
+package hubclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+const (
+	// mqttPort is where hubs listen for MQTT in TLS.
+	mqttPort = 8883
+	// deviceTokenLife is how long a device's SAS token is good for unless told
+	// otherwise: what all SDKs use. Source: docs/protocol.md, SAS tokens.
+	deviceTokenLife = time.Hour
+	// maxRequests is how many stream requests, and how many answers to them, may
+	// wait. Source: docs/security.md, Streams without end.
+	maxRequests = 64
+)
+
+// Transport says what carries MQTT.
+type Transport int
+
+// The transports of a control connection.
+const (
+	MQTTWS Transport = iota // in a WebSocket, on the hub's HTTPS port
+	MQTT                    // in TLS, on a port of its own
+)
+
+// DeviceOptions say how a device connects. The zero value works.
+type DeviceOptions struct {
+	Options
+	Transport Transport
+	// MQTTPort is the hub's port for Transport MQTT; zero means 8883.
+	MQTTPort int
+	// TokenLife is how long the SAS token, and so the connection, is good for; zero
+	// means 1 h. It does not change a ready token in the connection string.
+	TokenLife time.Duration
+}
+
+// Device is one control connection, over which a device is asked for streams. It
+// never connects again: whoever wants that dials another. It is safe for
+// concurrent use.
+type Device struct {
+	hub      *hub
+	client   mqtt.Client
+	conn     *controlConn
+	renewAt  time.Time
+	requests chan *StreamRequest
+	answers  chan answer
+	sender   sync.WaitGroup
+
+	gone    chan struct{} // closed with err set
+	stopped chan struct{} // closed when the library has nothing left running
+	stop    func()        // closes stopped
+
+	mu  sync.Mutex
+	err error
+}
+
+// DialDevice connects as the device or module in cs and subscribes to stream
+// requests; when it returns, the hub can ask for streams. ctx bounds the dialling
+// only. The caller closes the Device. Errors are ErrUnauthorized when the hub
+// refused the credentials, ErrUntrusted, ErrHubUnreachable and *HubError.
+func DialDevice(ctx context.Context, cs ConnectionString, o DeviceOptions) (*Device, error) {
+	d, err := dialDevice(ctx, cs, o)
+	if err != nil {
+		return nil, fmt.Errorf("connect device %s to %s: %w", quote(cs.DeviceID), cs.Host(), err)
+	}
+	return d, nil
+}
+
+func dialDevice(ctx context.Context, cs ConnectionString, o DeviceOptions) (*Device, error) {
+	switch {
+	case !cs.IsDevice():
+		return nil, errors.New("the connection string has no DeviceId")
+	case cs.X509:
+		return nil, errors.New("signing in with a certificate is not supported yet; use a connection string with SharedAccessKey")
+	}
+	life := o.TokenLife
+	if life <= 0 {
+		life = deviceTokenLife
+	}
+	expires := time.Now().Add(life)
+	token, err := cs.SAS(expires)
+	if err != nil {
+		return nil, err
+	}
+	h := newHub(cs, o.Options)
+	conn, err := h.dialControl(ctx, o)
+	if err != nil {
+		return nil, orCallerGaveUp(ctx, err)
+	}
+	d := &Device{
+		hub:      h,
+		conn:     conn,
+		requests: make(chan *StreamRequest, maxRequests),
+		answers:  make(chan answer, maxRequests),
+		gone:     make(chan struct{}),
+		stopped:  make(chan struct{}),
+	}
+	d.stop = sync.OnceFunc(func() { close(d.stopped) })
+	if cs.SharedAccessSignature == "" { // a ready token cannot be renewed
+		d.renewAt = expires.Add(-life/10 - rand.N(1+life*15/100))
+	}
+	d.client = mqtt.NewClient(d.options(token))
+	d.sender.Go(d.sendAnswers)
+	// Neither paho's CONNECT nor its SUBSCRIBE knows a context.
+	inTime := context.AfterFunc(ctx, func() {
+		d.end(callerGaveUp(ctx))
+		conn.Close()
+	})
+	err = d.begin()
+	if !inTime() || err != nil {
+		d.Close()
+		return nil, orCallerGaveUp(ctx, err)
+	}
+	return d, nil
+}
+
+// orCallerGaveUp returns err, unless it only shows that ctx has ended.
+func orCallerGaveUp(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return callerGaveUp(ctx)
+	}
+	return err
+}
+
+// end notes why the connection is over; the first reason counts.
+func (d *Device) end(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err == nil {
+		d.err = err
+		close(d.gone)
+	}
+}
+
+// Close ends the connection and waits until nothing of it is running, for some
+// seconds at most. Streams go on. It may be called twice and returns nil.
+func (d *Device) Close() error {
+	d.end(net.ErrClosed)
+	d.client.Disconnect(uint(farewell.Milliseconds()))
+	d.conn.Close()
+	<-d.stopped
+	d.sender.Wait()
+	return nil
+}
+
+// Done is closed when the connection is over.
+func (d *Device) Done() <-chan struct{} { return d.gone }
+
+// Err says why the connection is over: net.ErrClosed after Close, otherwise
+// ErrHubUnreachable. It is nil while the connection stands.
+func (d *Device) Err() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+// RenewAt is when another connection should replace this one, since the hub ends
+// it with its token: a random time between 75 and 90 per cent of the token's life.
+// Zero means never.
+func (d *Device) RenewAt() time.Time { return d.renewAt }
+
+// Next waits for a stream request. It must be answered by Accept or Reject. Once
+// the connection is over, the error is that of Err.
+func (d *Device) Next(ctx context.Context) (*StreamRequest, error) {
+	select {
+	case <-d.gone: // what is still in the queue cannot be answered
+		return nil, d.Err()
+	default:
+	}
+	select {
+	case r := <-d.requests:
+		return r, nil
+	case <-d.gone:
+		return nil, d.Err()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}

@@ -1,0 +1,69 @@
+// Package hubclient is what a device or a service says to a hub, Azure's or
+// farport's own.
+//
+//	Service ──HTTPS──▶ hub ◀──MQTT, as it is or in a WebSocket── Device
+//	   │ Open                                      Next, Accept │
+//	   └──WebSocket──▶ streaming endpoint ◀──WebSocket──────────┘
+//	                       (both a Stream)
+//
+// A Service opens streams and keeps the identity registry; a Device is one control
+// connection, over which it is asked for streams. Neither ever retries: that is
+// package proxy's, as is carrying TCP connections over a Stream.
+//
+// Every error says which hop failed and matches one of the sentinels of errors.go
+// where a caller may want to branch on it. What a hub says is cut short and quoted
+// before it becomes part of an error's text; keys and tokens never do.
+package hubclient
+
+import (
+	"crypto/x509"
+	"log/slog"
+	"net/http"
+	"net/url"
+
+	"github.com/farportio/farport/internal/credential"
+	"github.com/farportio/farport/internal/stream"
+	"github.com/farportio/farport/internal/wire"
+)
+
+// ConnectionString says where a hub is and how to sign in to it. It shows its
+// secrets only through Reveal.
+type ConnectionString = credential.ConnectionString
+
+// ParseConnectionString reads a connection string in Azure's form, with
+// CaFingerprint=sha256:HEX as farport's one extra part. Its errors name the part
+// that is wrong, never a value.
+func ParseConnectionString(text string) (ConnectionString, error) {
+	return credential.ParseConnectionString(text)
+}
+
+// Stream is a side's leg of a device stream. Whoever was given it closes it.
+type Stream = stream.Conn
+
+// EndError is how Read and Write of a Stream say that it did not end in good
+// order. Its Reason is the word in the hub's log, too.
+type EndError = stream.EndError
+
+// Identity is a device identity as the hub's registry has it. Its keys are base64
+// text; it has them wherever the hub sent them, so mind where it is printed.
+type Identity = wire.Device
+
+// Twin is the hub's own view of a device: whether it is enabled and connected.
+type Twin = wire.Twin
+
+// Options are what a Service and a Device have in common. The zero value works.
+type Options struct {
+	// RootCAs are the CAs to trust; nil means the system's. A connection string
+	// with CaFingerprint trusts exactly that CA instead.
+	RootCAs *x509.CertPool
+	// Proxy picks the HTTP proxy for a request to an https URL; nil means
+	// http.ProxyFromEnvironment. Only http:// proxies can be used.
+	Proxy func(*http.Request) (*url.URL, error)
+	// StreamingHosts are host names, without port, that a stream's URL may name
+	// besides those that belong to the hub anyway.
+	StreamingHosts []string
+	// UserAgent is told to the hub; "" means "farport".
+	UserAgent string
+	// Logger gets protocol steps at debug level; nil discards.
+	Logger *slog.Logger
+}

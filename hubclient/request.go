@@ -1,0 +1,99 @@
+package hubclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/farportio/farport/internal/wire"
+)
+
+// errAnswered is returned for a second answer.
+var errAnswered = errors.New("stream request is already answered")
+
+// StreamRequest is the hub asking a device for a stream. It is to be answered once,
+// within wire.HandshakeTimeout at most, over the connection that it came by.
+type StreamRequest struct {
+	// Name is the stream's name, that is the service asked for. It is the hub's
+	// word: quote it before it is shown.
+	Name string
+
+	device   *Device
+	asked    wire.StreamRequest
+	answered atomic.Bool
+}
+
+// Accept takes the stream and connects the device's leg, both at once. The caller
+// closes the Stream. A URL that does not belong to the hub is not dialled: the
+// request is rejected and the error is ErrForeignEndpoint.
+func (r *StreamRequest) Accept(ctx context.Context) (*Stream, error) {
+	leg, err := r.accept(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("accept stream %s: %w", quote(r.Name), err)
+	}
+	return leg, nil
+}
+
+func (r *StreamRequest) accept(ctx context.Context) (*Stream, error) {
+	h := r.device.hub
+	endpoint, err := h.checkEndpoint(r.asked.URL, r.asked.Token)
+	if err != nil {
+		if also := r.answer(ctx, wire.StatusReject); also != nil {
+			return nil, fmt.Errorf("%w; to reject it failed as well: %w", err, also)
+		}
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var answered error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if answered = r.answer(ctx, wire.StatusAccept); answered != nil {
+			cancel(answered)
+		}
+	})
+	leg, err := h.dialLeg(ctx, endpoint, r.asked.Token)
+	wg.Wait()
+	if err == nil && answered != nil {
+		leg.Close()
+		return nil, answered
+	}
+	return leg, err
+}
+
+// Reject refuses the stream.
+func (r *StreamRequest) Reject(ctx context.Context) error {
+	if err := r.answer(ctx, wire.StatusReject); err != nil {
+		return fmt.Errorf("reject stream %s: %w", quote(r.Name), err)
+	}
+	return nil
+}
+
+// answer sends the one answer and waits until it is written.
+func (r *StreamRequest) answer(ctx context.Context, status int) error {
+	if r.answered.Swap(true) {
+		return errAnswered
+	}
+	sent := make(chan error, 1)
+	select {
+	case r.device.answers <- answer{reply(r.asked, status), sent}:
+	case <-r.device.gone:
+		return r.device.Err()
+	case <-ctx.Done():
+		return callerGaveUp(ctx)
+	}
+	select {
+	case err := <-sent:
+		return err
+	case <-r.device.gone:
+		return r.device.Err()
+	case <-ctx.Done():
+		return callerGaveUp(ctx)
+	}
+}
+
+func reply(asked wire.StreamRequest, status int) string {
+	return wire.StreamResponse{Status: status, RID: asked.RID}.Topic()
+}

@@ -1,0 +1,181 @@
+package stream
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"net"
+	"sync"
+
+	"github.com/farportio/farport/internal/wire"
+)
+
+// recordConn stands below TLS, which takes one write per record and two reads, of
+// 16 KiB at most, where a leg's chunk is 64 KiB. It gathers: the records of one
+// chunk go out in one write, and what has arrived comes in with one read. It also
+// knows whether a whole record has arrived, so that a leg can fill a chunk without
+// waiting. While nothing comes it holds no buffer.
+//
+// It has one reader and one writer at a time, which crypto/tls sees to.
+type recordConn struct {
+	net.Conn
+
+	in     *recordBuffer      // read ahead; nil when that is nothing
+	r, w   int                // in.b[r:w] has not been handed on
+	header [recordHeader]byte // of the record being handed on, as far as it has been
+	got    int                // bytes of header; 0 while the record's body is handed on
+	left   int                // bytes of that body that are still to come
+
+	mu      sync.Mutex
+	gathers bool
+	out     *recordBuffer // gathered; nil when that is nothing
+	n       int
+}
+
+// recordHeader is the length of a TLS record's header: type, version, length of
+// the body (RFC 8446 §5.1).
+const recordHeader = 5
+
+// recordBuffer has room for a chunk with its frame header, and for what TLS adds
+// to the five records that take (RFC 8446 §5.2: 256 bytes each at most).
+type recordBuffer struct {
+	b [wire.Chunk + maxHeader + 5*(recordHeader+256)]byte
+}
+
+var recordBuffers = sync.Pool{New: func() any { return new(recordBuffer) }}
+
+// Listener prepares each connection of l for legs over TLS, which goes on top.
+func Listener(l net.Listener) net.Listener { return recordListener{l} }
+
+type recordListener struct{ net.Listener }
+
+func (l recordListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &recordConn{Conn: c}, nil
+}
+
+// recordsOf finds the recordConn below a TLS connection; nil if there is none.
+func recordsOf(c net.Conn) *recordConn {
+	t, ok := c.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	r, _ := t.NetConn().(*recordConn)
+	return r
+}
+
+// Read hands on no more than the rest of one record's header or body, so that TLS
+// keeps nothing back that arrived does not know of.
+func (c *recordConn) Read(p []byte) (int, error) {
+	if limit := c.limit(); len(p) > limit {
+		p = p[:limit]
+	}
+	if c.in == nil && c.left == 0 && c.got == 0 {
+		n, err := c.Conn.Read(p) // idle: wait without a buffer
+		c.handOn(p[:n])
+		return n, err
+	}
+	if c.in == nil {
+		c.in = recordBuffers.Get().(*recordBuffer)
+		n, err := c.Conn.Read(c.in.b[:])
+		c.r, c.w = 0, n
+		if n == 0 {
+			c.release()
+			return 0, err
+		}
+	}
+	n := copy(p, c.in.b[c.r:c.w])
+	c.handOn(p[:n])
+	if c.r += n; c.r == c.w {
+		c.release()
+	}
+	return n, nil
+}
+
+func (c *recordConn) release() {
+	recordBuffers.Put(c.in)
+	c.in = nil
+}
+
+// limit is how many bytes are left of the header or body being handed on.
+func (c *recordConn) limit() int {
+	if c.left > 0 {
+		return c.left
+	}
+	return recordHeader - c.got
+}
+
+// handOn keeps track of where in a record the reader is. p is within limit.
+func (c *recordConn) handOn(p []byte) {
+	if c.left > 0 {
+		c.left -= len(p)
+		return
+	}
+	c.got += copy(c.header[c.got:], p)
+	if c.got == recordHeader {
+		c.got, c.left = 0, int(binary.BigEndian.Uint16(c.header[3:]))
+	}
+}
+
+// arrived reports whether a whole record is there to be read at once.
+func (c *recordConn) arrived() bool {
+	if c == nil || c.in == nil || c.left > 0 || c.got > 0 {
+		return false
+	}
+	ahead := c.in.b[c.r:c.w]
+	return len(ahead) >= recordHeader && len(ahead) >= recordHeader+int(binary.BigEndian.Uint16(ahead[3:]))
+}
+
+// gather makes Write collect until flush. A nil recordConn gathers nothing.
+func (c *recordConn) gather() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gathers = true
+}
+
+// flush writes what has been gathered, and ends the gathering.
+func (c *recordConn) flush() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gathers = false
+	return c.writeOut()
+}
+
+// writeOut writes what has been gathered. mu is held.
+func (c *recordConn) writeOut() error {
+	if c.out == nil {
+		return nil
+	}
+	_, err := c.Conn.Write(c.out.b[:c.n])
+	recordBuffers.Put(c.out)
+	c.out, c.n = nil, 0
+	return err
+}
+
+// Write writes p, or gathers it if there is room.
+func (c *recordConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.gathers {
+		return c.Conn.Write(p)
+	}
+	if c.out == nil {
+		c.out = recordBuffers.Get().(*recordBuffer)
+	}
+	if len(p) > len(c.out.b)-c.n {
+		if err := c.writeOut(); err != nil {
+			return 0, err
+		}
+		return c.Conn.Write(p)
+	}
+	c.n += copy(c.out.b[c.n:], p)
+	return len(p), nil
+}
