@@ -13,9 +13,23 @@ const (
 	FilterStreamRequests  = "$iothub/streams/POST/#"
 	FilterStreamResponses = "$iothub/streams/res/#"
 
+	// Filters that ordinary device clients subscribe to besides. Source:
+	// docs/protocol.md, What the hub must put up with.
+	FilterMethods     = "$iothub/methods/POST/#"
+	FilterTwinAnswers = "$iothub/twin/res/#"
+	FilterTwinChanges = "$iothub/twin/PATCH/properties/desired/#"
+
 	topicStreamRequest  = "$iothub/streams/POST/"
 	topicStreamResponse = "$iothub/streams/res/"
 )
+
+// FilterDevicebound is a device's filter for cloud-to-device messages.
+func FilterDevicebound(device string) string { return "devices/" + device + "/messages/devicebound/#" }
+
+// FilterModule is a module's filter for all that is sent to it.
+func FilterModule(device, module string) string {
+	return "devices/" + device + "/modules/" + module + "/#"
+}
 
 // StreamRequest asks a device for a stream. Hub to device.
 type StreamRequest struct {

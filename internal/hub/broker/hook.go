@@ -162,23 +162,11 @@ func listens(cl *mqtt.Client) bool {
 	return ok
 }
 
-// Filters an ordinary device subscribes to besides streams. Source:
-// docs/protocol.md, What the hub must put up with.
-const (
-	filterMethods     = "$iothub/methods/POST/#"
-	filterTwinAnswers = "$iothub/twin/res/#"
-	filterTwinChanges = "$iothub/twin/PATCH/properties/desired/#"
-	prefixDevices     = "devices/"
-	suffixDevicebound = "/messages/devicebound/#"
-	levelModules      = "/modules/"
-	suffixAll         = "/#"
-)
-
 // maySubscribe reports whether the device or module with this client ID may
 // subscribe to filter.
 func maySubscribe(clientID, filter string) bool {
 	switch filter {
-	case wire.FilterStreamRequests, wire.FilterStreamResponses, filterMethods, filterTwinAnswers, filterTwinChanges:
+	case wire.FilterStreamRequests, wire.FilterStreamResponses, wire.FilterMethods, wire.FilterTwinAnswers, wire.FilterTwinChanges:
 		return true
 	}
 	if strings.ContainsAny(clientID, "+#") {
@@ -186,7 +174,7 @@ func maySubscribe(clientID, filter string) bool {
 	}
 	device, module, isModule := strings.Cut(clientID, "/")
 	if isModule {
-		return filter == prefixDevices+device+levelModules+module+suffixAll
+		return filter == wire.FilterModule(device, module)
 	}
-	return filter == prefixDevices+device+suffixDevicebound
+	return filter == wire.FilterDevicebound(device)
 }
