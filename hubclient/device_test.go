@@ -388,7 +388,7 @@ func TestAcceptFailsAtTheEndpoint(t *testing.T) {
 	if _, err = r.Accept(bounded(t)); !errors.Is(err, ErrHubUnreachable) {
 		t.Fatalf("error is %v", err)
 	}
-	contains(t, err.Error(), `accept stream "ssh": connection to the streaming endpoint "127.0.0.1:1"`)
+	contains(t, err.Error(), `accept stream "ssh": streaming endpoint: TCP connection "127.0.0.1:1"`)
 }
 
 func TestRenewAt(t *testing.T) {

@@ -48,6 +48,23 @@ type EndError = stream.EndError
 // text; it has them wherever the hub sent them, so mind where it is printed.
 type Identity = wire.Device
 
+// Authentication is how an identity proves itself.
+type Authentication = wire.Authentication
+
+// SymmetricKey holds an identity's two keys, base64 text.
+type SymmetricKey = wire.SymmetricKey
+
+// The values of an identity's or twin's Status and ConnectionState.
+const (
+	StatusEnabled  = wire.StatusEnabled
+	StatusDisabled = wire.StatusDisabled
+	Connected      = wire.Connected
+	Disconnected   = wire.Disconnected
+)
+
+// AuthSAS is the Authentication.Type of an identity with symmetric keys.
+const AuthSAS = wire.AuthSAS
+
 // Twin is the hub's own view of a device: whether it is enabled and connected.
 type Twin = wire.Twin
 

@@ -75,7 +75,7 @@ func (h *hub) dialLeg(ctx context.Context, endpoint *url.URL, token string) (*St
 		return nil, fmt.Errorf("%s: %w", quote(endpoint.Host), err)
 	}
 	if errors.Is(err, ErrHubUnreachable) {
-		return nil, err // dialTCP has named the hop
+		return nil, fmt.Errorf("streaming endpoint: %w", err) // dialTCP has named the hop
 	}
 	return nil, h.hopFailed(ctx, hopLeg, endpoint.Host, err)
 }

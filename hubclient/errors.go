@@ -26,6 +26,7 @@ var (
 	ErrHubUnreachable  = errors.New("hub is not reachable")
 	ErrUntrusted       = errors.New("certificate is not trusted")
 	ErrForeignEndpoint = errors.New("stream URL does not belong to the hub")
+	ErrBadName         = errors.New("not a possible name")
 )
 
 // HubError is an error as the hub answered it. It matches the sentinel that its

@@ -103,7 +103,7 @@ func (s *Service) Open(ctx context.Context, device, streamName string, o OpenOpt
 
 func (s *Service) open(ctx context.Context, device, streamName string, o OpenOptions) (*Stream, error) {
 	if !wire.ValidStreamName(streamName) {
-		return nil, fmt.Errorf("%s is not a stream name", quote(streamName))
+		return nil, fmt.Errorf("%s is %w of a stream", quote(streamName), ErrBadName)
 	}
 	if o.ResponseTimeout <= 0 {
 		o.ResponseTimeout = wire.DefaultResponseTimeout
@@ -153,7 +153,7 @@ type call struct {
 // onDevice makes a call about one device.
 func (s *Service) onDevice(ctx context.Context, device string, c call) (http.Header, error) {
 	if !wire.ValidID(device) {
-		return nil, fmt.Errorf("%s is not a device ID", quote(device))
+		return nil, fmt.Errorf("%s is %w of a device", quote(device), ErrBadName)
 	}
 	return s.do(ctx, c)
 }

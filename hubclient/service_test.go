@@ -89,8 +89,8 @@ func TestOpenFails(t *testing.T) {
 		{"no token", testDevice, "ssh", accepting("True", good, ""), nil, "no stream token"},
 		{"token refused", testDevice, "ssh", accepting("True", good, "other"), nil, "streaming endpoint answered 401"},
 		{"nobody at the endpoint", testDevice, "ssh", accepting("True", "wss://127.0.0.1:1/bridges/1", testToken), ErrHubUnreachable, "streaming endpoint"},
-		{"stream name", testDevice, "a/b", accepting("True", good, testToken), nil, "not a stream name"},
-		{"device ID", "..", "ssh", accepting("True", good, testToken), nil, "not a device ID"},
+		{"stream name", testDevice, "a/b", accepting("True", good, testToken), nil, "not a possible name of a stream"},
+		{"device ID", "..", "ssh", accepting("True", good, testToken), nil, "not a possible name of a device"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,6 +51,10 @@ func (e *EndError) Error() string {
 
 func (e *EndError) Unwrap() error { return e.Cause }
 
+// Lost reports whether the stream was lost, with the network or the hub, rather
+// than broken off on purpose.
+func (e *EndError) Lost() bool { return e.Reason == wire.EndNetwork || e.Reason == wire.EndStopping }
+
 // Conn is one leg: a byte stream over one WebSocket, owned by whoever got it from
 // Dial or Accept, who must Close it. It may be used by one reader and one writer
 // at a time; CloseWrite belongs to the writer, Abort and Close may be called by
@@ -137,15 +141,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return 0, c.readErr
 }
 
-// Wait blocks until there is something to Read or an error to return, so that an
-// idle leg needs no buffer.
-func (c *Conn) Wait() error {
+// readChunk is Read without a buffer while there is nothing to read.
+func (c *Conn) readChunk() (*chunk, int, error) {
 	if c.readErr == nil {
 		if err := c.ws.wait(); err != nil {
 			c.fail(err)
 		}
 	}
-	return c.readErr
+	if c.readErr != nil {
+		return nil, 0, c.readErr
+	}
+	buf := chunks.Get().(*chunk)
+	n, err := c.Read(buf[:])
+	return buf, n, err
 }
 
 // take notes that bytes have come, and reports whether anybody still wants them.

@@ -25,57 +25,69 @@ type Half interface {
 
 // TCP makes a TCP connection a Half, whose Abort resets the connection. The
 // connection is the Half's to close.
-func TCP(c *net.TCPConn) Half { return tcp{c} }
+func TCP(c *net.TCPConn) Half {
+	raw, err := c.SyscallConn()
+	if err != nil { // closed already, as reading will say
+		raw = nil
+	}
+	return &tcp{TCPConn: c, raw: raw}
+}
 
-type tcp struct{ *net.TCPConn }
+type tcp struct {
+	*net.TCPConn
+	raw syscall.RawConn
+}
 
-func (t tcp) Abort(wire.EndReason) {
+func (t *tcp) Abort(wire.EndReason) {
 	_ = t.SetLinger(0) // fails on a closed connection only
 	_ = t.Close()
 }
 
-// chunks holds buffers of wire.Chunk bytes. A buffer is taken when bytes are there
-// to be read and put back when they have been written, by the same function.
-var chunks = sync.Pool{New: func() any { return new([wire.Chunk]byte) }}
+// chunk is what one read takes and one message carries. It is taken from the pool
+// when bytes are there to be read and put back when they have been written, by the
+// same function.
+type chunk = [wire.Chunk]byte
 
-// waiter is a source that can tell when it is worth taking a buffer.
-type waiter interface{ Wait() error }
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+// chunkSource is a reader that needs no buffer while it waits. The caller puts the
+// chunk back, which is nil if nothing was read.
+type chunkSource interface {
+	readChunk() (*chunk, int, error)
+}
+
+// readChunk reads from any source.
+func readChunk(src io.Reader) (*chunk, int, error) {
+	if s, ok := src.(chunkSource); ok {
+		return s.readChunk()
+	}
+	c := chunks.Get().(*chunk)
+	n, err := src.Read(c[:])
+	return c, n, err
+}
 
 // Copy copies src to dst until src ends, and adds to count what was written.
 // It returns nil when src ended in good order.
 func Copy(dst io.Writer, src io.Reader, count *atomic.Int64) error {
-	idle, _ := src.(waiter)
 	for {
-		if idle != nil {
-			if err := idle.Wait(); err != nil {
-				return ended(err)
+		c, n, err := readChunk(src)
+		if n > 0 {
+			written, writeErr := dst.Write(c[:n])
+			count.Add(int64(written))
+			if writeErr != nil {
+				err = writeErr
 			}
 		}
-		if err := copyChunk(dst, src, count); err != nil {
-			return ended(err)
+		if c != nil {
+			chunks.Put(c)
 		}
-	}
-}
-
-func ended(err error) error {
-	if err == io.EOF {
-		return nil
-	}
-	return err
-}
-
-func copyChunk(dst io.Writer, src io.Reader, count *atomic.Int64) error {
-	chunk := chunks.Get().(*[wire.Chunk]byte)
-	defer chunks.Put(chunk)
-	n, err := src.Read(chunk[:])
-	if n > 0 {
-		written, err := dst.Write(chunk[:n])
-		count.Add(int64(written))
-		if err != nil {
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
 			return err
 		}
 	}
-	return err
 }
 
 // Meter counts the bytes a Pipe has carried. It may be read at any time.

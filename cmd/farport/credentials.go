@@ -1,0 +1,292 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/farportio/farport/hubclient"
+	"github.com/farportio/farport/internal/credential"
+	"github.com/farportio/farport/internal/hub"
+)
+
+const (
+	flagConnectionString     = "connection-string"
+	flagConnectionStringFile = "connection-string-file"
+	// standardInput is the file name that means it.
+	standardInput = "-"
+	// maxSecretFile bounds a file with a connection string, in bytes, and maxPEM
+	// one with certificates.
+	maxSecretFile = 64 << 10
+	maxPEM        = 4 << 20
+	// operatorPolicy is the policy of the hub's own machine.
+	operatorPolicy = "iothubowner"
+)
+
+// Where the Azure tools and quickstarts have their connection strings.
+var (
+	serviceVariables = []string{"IOTHUB_CONNECTION_STRING", "IOTHUB_SERVICE_CONNECTION_STRING"}
+	deviceVariables  = []string{"IOTHUB_DEVICE_CONNECTION_STRING", "IOTHUB_DEVICE_CONN_STRING"}
+)
+
+// credentialOptions say who somebody is to the hub, and whom to trust.
+type credentialOptions struct {
+	connectionString     string
+	connectionStringFile string
+	caFile               string
+
+	flags     *pflag.FlagSet
+	variables []string
+}
+
+// addFlags takes the further variables that the connection string may stand in.
+func (o *credentialOptions) addFlags(flags *pflag.FlagSet, variables ...string) {
+	o.flags, o.variables = flags, variables
+	flags.StringVar(&o.connectionString, flagConnectionString, "", "how to reach the hub and sign in `STRING`; seen by others here, so rather use a file or $"+strings.Join(variables, ", $"))
+	flags.StringVar(&o.connectionStringFile, flagConnectionStringFile, "", "read the connection string from `FILE`; - is standard input")
+	flags.StringVar(&o.caFile, "ca-file", "", "trust the CA certificates in this PEM `FILE` instead of the system's")
+	alsoFrom(flags, flagConnectionString, variables...)
+	exclusive(flags, flagConnectionString, flagConnectionStringFile)
+}
+
+// addStreamingHosts adds the flag for further hosts that streams may be sent to.
+func addStreamingHosts(flags *pflag.FlagSet, hosts *[]string) {
+	flags.StringArrayVar(hosts, "streaming-host", nil, "further `HOST` that the hub may send streams to; repeatable")
+}
+
+// deviceString is the connection string of a device.
+func (a *app) deviceString(o *credentialOptions) (hubclient.ConnectionString, error) {
+	cs, found, err := a.given(o)
+	switch {
+	case err != nil:
+		return cs, err
+	case !found:
+		return cs, o.missing()
+	case !cs.IsDevice():
+		e := usage("the connection string is for a service, not for a device: it has no DeviceId")
+		e.hint = `"farport device connection-string ID" prints a device's`
+		return cs, e
+	case cs.X509:
+		return cs, usage("signing in with a certificate (x509=true) is not supported yet")
+	}
+	return cs, nil
+}
+
+// serviceString is the connection string of a service or operator: the one given,
+// or that of a hub on this machine.
+func (a *app) serviceString(o *credentialOptions) (hubclient.ConnectionString, error) {
+	cs, err := a.anyString(o)
+	if err == nil && cs.IsDevice() {
+		e := usage("the connection string is for device %s, not for a service", quote(cs.DeviceID))
+		e.hint = "use one with SharedAccessKeyName, such as connection-strings/service in the hub's data dir"
+		return cs, e
+	}
+	return cs, err
+}
+
+// anyString is serviceString without a look at whose it is.
+func (a *app) anyString(o *credentialOptions) (hubclient.ConnectionString, error) {
+	cs, found, err := a.given(o)
+	if err != nil || found {
+		return cs, err
+	}
+	dir, err := a.dataDir()
+	if err != nil {
+		return cs, o.missing()
+	}
+	profile := hub.ConnectionStringFile(dir, operatorPolicy)
+	text, err := a.readSecretFile(profile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return cs, o.missing()
+	}
+	if err != nil {
+		return cs, err
+	}
+	return parse(profile, text)
+}
+
+// given is the connection string of flags and variables.
+func (a *app) given(o *credentialOptions) (cs hubclient.ConnectionString, found bool, err error) {
+	switch {
+	case o.connectionString != "":
+		source := setBy(o.flags, flagConnectionString)
+		if source == "" {
+			a.warnVisible(flagConnectionString)
+			source = "--" + flagConnectionString
+		}
+		cs, err = parse(source, o.connectionString)
+	case o.connectionStringFile != "":
+		var text string
+		if text, err = a.readSecretFile(o.connectionStringFile); err == nil {
+			cs, err = parse(o.connectionStringFile, text)
+		}
+	default:
+		return cs, false, nil
+	}
+	return cs, true, err
+}
+
+// warnVisible tells a person that what they typed can be seen. Scripts have been
+// told by the manual.
+func (a *app) warnVisible(flag string) {
+	if a.term.person {
+		a.term.warn("--%s on the command line can be seen by every user of this machine and stays in the shell's history", flag)
+	}
+}
+
+func parse(source, text string) (hubclient.ConnectionString, error) {
+	cs, err := hubclient.ParseConnectionString(text)
+	if err != nil {
+		return cs, fmt.Errorf("%s: %w", source, err)
+	}
+	return cs, nil
+}
+
+func (o *credentialOptions) missing() error {
+	err := usage("no connection string")
+	err.hint = "set " + o.variables[0] + ", or name a file with --" + flagConnectionStringFile
+	if o.variables[0] == serviceVariables[0] {
+		err.hint += "; on the hub's own machine FARPORT_DATA_DIR says where its data dir is"
+	}
+	return err
+}
+
+// readSecretFile reads a file with a secret that others cannot have put there.
+func (a *app) readSecretFile(path string) (string, error) {
+	if path == standardInput {
+		return readLimited(a.in, "standard input", maxSecretFile)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", &codedError{exitUsage, permissionHint(err), err}
+	}
+	defer f.Close()
+	if err := a.checkMode(f); err != nil {
+		return "", err
+	}
+	return readLimited(f, path, maxSecretFile)
+}
+
+// checkMode refuses a secret's file that others can write, and warns when they can
+// read it (security.md T22). Windows has no such modes, pipes no such writers.
+func (a *app) checkMode(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	mode := info.Mode()
+	switch {
+	case runtime.GOOS == "windows" || !mode.IsRegular():
+	case mode.Perm()&0o022 != 0:
+		err := usage("%s can be written by others (mode %#o)", f.Name(), mode.Perm())
+		err.hint = "check what is in it, then: chmod 600 " + f.Name()
+		return err
+	case mode.Perm()&0o044 != 0:
+		a.term.warn("%s can be read by others (mode %#o); mend it with: chmod 600 %[1]s", f.Name(), mode.Perm())
+	}
+	return nil
+}
+
+func readLimited(r io.Reader, name string, limit int64) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return "", usage("read %s: %w", name, err)
+	}
+	if int64(len(text)) > limit {
+		return "", usage("%s is longer than %d bytes", name, limit)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// clientOptions are what hubclient needs besides the connection string.
+func (a *app) clientOptions(o *credentialOptions, streamingHosts []string) (hubclient.Options, error) {
+	options := hubclient.Options{StreamingHosts: streamingHosts, Logger: a.logger(slog.LevelWarn)}
+	if o.caFile == "" {
+		return options, nil
+	}
+	f, err := os.Open(o.caFile)
+	if err != nil {
+		return options, &codedError{exitUsage, "", fmt.Errorf("--ca-file: %w", err)}
+	}
+	defer f.Close()
+	text, err := readLimited(f, o.caFile, maxPEM)
+	if err != nil {
+		return options, err
+	}
+	options.RootCAs = x509.NewCertPool()
+	if !options.RootCAs.AppendCertsFromPEM([]byte(text)) {
+		return options, usage("--ca-file %s: has no certificate in PEM", o.caFile)
+	}
+	return options, nil
+}
+
+// service is a client for operators. The caller closes it.
+func (a *app) service(o *credentialOptions, streamingHosts []string) (*hubclient.Service, hubclient.ConnectionString, error) {
+	cs, err := a.serviceString(o)
+	if err != nil {
+		return nil, cs, err
+	}
+	options, err := a.clientOptions(o, streamingHosts)
+	if err != nil {
+		return nil, cs, err
+	}
+	s, err := hubclient.NewService(cs, options)
+	return s, cs, err
+}
+
+// dataDir is where a hub on this machine keeps its data, unless it was told
+// another place.
+func (a *app) dataDir() (string, error) {
+	if dir, ok := a.lookup(variable("data-dir")); ok && dir != "" {
+		return dir, nil
+	}
+	return defaultDataDir(a.lookup, runtime.GOOS, os.Geteuid() == 0)
+}
+
+// defaultDataDir is the platform's place for a program's data: the machine's for
+// root, the user's otherwise.
+func defaultDataDir(env lookup, goos string, root bool) (string, error) {
+	get := func(name string) string { value, _ := env(name); return value }
+	const name = "farport"
+	switch {
+	case goos == "windows":
+		if get("LocalAppData") == "" {
+			return "", errNoHome
+		}
+		return filepath.Join(get("LocalAppData"), name), nil
+	case filepath.IsAbs(get("XDG_DATA_HOME")): // others are to be ignored, says the specification
+		return filepath.Join(get("XDG_DATA_HOME"), name), nil
+	case goos == "darwin" && root:
+		return filepath.Join("/Library/Application Support", name), nil
+	case root:
+		return filepath.Join("/var/lib", name), nil
+	case get("HOME") == "":
+		return "", errNoHome
+	case goos == "darwin":
+		return filepath.Join(get("HOME"), "Library", "Application Support", name), nil
+	}
+	return filepath.Join(get("HOME"), ".local", "share", name), nil
+}
+
+var errNoHome = errors.New("no place for a data dir: this user has no home folder; name one with --data-dir")
+
+// parseKey reads a symmetric key given by hand; "" is none.
+func parseKey(flag, text string) (credential.Key, error) {
+	if text == "" {
+		return credential.Key{}, nil
+	}
+	key, err := credential.ParseKey(text)
+	if err != nil {
+		return key, usage("--%s: %w", flag, err)
+	}
+	return key, nil
+}

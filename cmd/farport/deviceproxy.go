@@ -1,0 +1,147 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/farportio/farport/hubclient"
+	"github.com/farportio/farport/proxy"
+)
+
+// defaultTarget is the local sshd.
+const (
+	defaultTargetHost = "127.0.0.1"
+	defaultTargetPort = "22"
+)
+
+// defaultGrace is how long a proxy lets open streams go on once it is told to stop.
+const defaultGrace = 5 * time.Second
+
+// The values of --transport.
+const (
+	transportMQTTWS = "mqtt-ws"
+	transportMQTT   = "mqtt"
+)
+
+type deviceProxyOptions struct {
+	credentialOptions
+	target         string
+	services       []string
+	maxStreams     int
+	transport      string
+	mqttPort       int
+	grace          time.Duration
+	streamingHosts []string
+}
+
+func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
+	o.credentialOptions.addFlags(flags, deviceVariables...)
+	flags.StringVar(&o.target, "target", "", "`HOST:PORT` that every stream goes to (default 127.0.0.1:22)")
+	flags.StringArrayVar(&o.services, "service", nil, "`NAME=HOST:PORT` that streams of that name go to; repeatable; other names are rejected")
+	flags.IntVar(&o.maxStreams, "max-streams", 100, "most streams at once")
+	flags.StringVar(&o.transport, "transport", transportMQTTWS, "control connection: `mqtt-ws|mqtt`; mqtt-ws needs no port but that of HTTPS")
+	flags.IntVar(&o.mqttPort, "mqtt-port", 8883, "the hub's `PORT` for --transport mqtt")
+	flags.DurationVar(&o.grace, "grace", defaultGrace, "how long open streams may go on once this ends")
+	addStreamingHosts(flags, &o.streamingHosts)
+	exclusive(flags, "target", "service")
+}
+
+func newDeviceProxy(a *app) *cobra.Command {
+	var o deviceProxyOptions
+	cmd := &cobra.Command{
+		Use:   "device-proxy",
+		Short: "Run beside sshd or an RDP server, on the device",
+		Long: `Connects out to the hub and forwards the streams that arrive to a local TCP server:
+all of them to --target, or each --service by its name. Nothing that comes in can
+name another address.
+
+It reconnects for ever. Only when the hub refuses its credentials at the very first
+connect does it give up.
+
+The connection string comes best from a file or from
+$IOTHUB_DEVICE_CONNECTION_STRING. $REMOTE_HOST_NAME and $REMOTE_PORT work as in
+the Azure quickstarts.`,
+		Example: `  farport device-proxy --connection-string-file /etc/farport/device.conn
+  farport device-proxy --service ssh=127.0.0.1:22 --service rdp=127.0.0.1:3389`,
+		Args:        arguments(),
+		Annotations: exitStatus(exitUsage, exitUnauthorized),
+		RunE:        func(cmd *cobra.Command, _ []string) error { return runDeviceProxy(cmd.Context(), a, o) },
+	}
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
+	options, err := o.proxyOptions(a)
+	if err != nil {
+		return err
+	}
+	cs, err := a.deviceString(&o.credentialOptions)
+	if err != nil {
+		return err
+	}
+	client, err := a.clientOptions(&o.credentialOptions, o.streamingHosts)
+	if err != nil {
+		return err
+	}
+	dialing := hubclient.DeviceOptions{Options: client, MQTTPort: o.mqttPort}
+	if o.transport == transportMQTT {
+		dialing.Transport = hubclient.MQTT
+	}
+	view := newStreamView(a, cs.Host(), "to")
+	options.DeviceID = cs.DeviceID
+	options.Dial = func(ctx context.Context) (*hubclient.Device, error) { return hubclient.DialDevice(ctx, cs, dialing) }
+	options.Traffic, options.Events = &view.traffic, view.event
+	defer view.show()()
+	return proxy.RunDevice(ctx, options)
+}
+
+// proxyOptions checks the flags.
+func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
+	options := proxy.DeviceOptions{MaxStreams: o.maxStreams, GracePeriod: o.grace, Logger: a.logger(slog.LevelWarn)}
+	if err := oneOf("transport", o.transport, transportMQTTWS, transportMQTT); err != nil {
+		return options, err
+	}
+	switch {
+	case o.mqttPort < 1 || o.mqttPort > 65535:
+		return options, usage("--mqtt-port %d: must be 1 to 65535", o.mqttPort)
+	case o.maxStreams < 1:
+		return options, usage("--max-streams %d: must be 1 or more", o.maxStreams)
+	case o.grace < 0:
+		return options, usage("--grace must not be negative")
+	}
+	if len(o.services) == 0 {
+		options.Target = cmp.Or(o.target, quickstartTarget(a.lookup))
+		return options, checkTarget("target", options.Target)
+	}
+	options.Services = make(map[string]string)
+	for _, s := range o.services {
+		name, target, ok := strings.Cut(s, "=")
+		if !ok || name == "" {
+			return options, usage("--service %s: must be NAME=HOST:PORT", quote(s))
+		}
+		if err := checkTarget("service", target); err != nil {
+			return options, err
+		}
+		if _, twice := options.Services[name]; twice {
+			return options, usage("--service %s is given twice", quote(name))
+		}
+		options.Services[name] = target
+	}
+	return options, nil
+}
+
+// quickstartTarget is the target when no flag names one: that of the Azure
+// quickstarts' variables, or the local sshd.
+func quickstartTarget(env lookup) string {
+	host, _ := env("REMOTE_HOST_NAME")
+	port, _ := env("REMOTE_PORT")
+	return net.JoinHostPort(cmp.Or(host, defaultTargetHost), cmp.Or(port, defaultTargetPort))
+}

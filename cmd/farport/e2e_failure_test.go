@@ -1,0 +1,209 @@
+//go:build unix
+
+package main_test
+
+import (
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/farportio/farport/internal/hubtest"
+)
+
+// sshLost is ssh's own exit code when its connection was lost.
+const sshLost = 255
+
+// saying is whether text has a line that matches pattern.
+func saying(t *testing.T, who, text, pattern string) {
+	t.Helper()
+	if !regexp.MustCompile("(?m)" + pattern).MatchString(text) {
+		t.Errorf("%s says %q, want a line with %q", who, text, pattern)
+	}
+}
+
+// targetRefuses: sshd is stopped. Who calls learns that the device refused, and the
+// device's own output says which address did not answer.
+func targetRefuses(t *testing.T, binary string) {
+	const id = "pi-1"
+	s := newSSHSite(t, binary, id)
+	s.sshd.stop()
+
+	r := run(t, s.command(atService, "farport", "service-proxy", "--stdio", "-d", id), soon)
+	if r.code != 5 || r.stdout != "" {
+		t.Errorf("service-proxy --stdio: exit code %d, stdout %q; want 5 and nothing", r.code, r.stdout)
+	}
+	saying(t, "service-proxy", r.stderr, `^farport: error: .*"`+id+`".*device rejected the stream`)
+	saying(t, "service-proxy", r.stderr, `^farport: hint: .*target`)
+	s.device.said(t, regexp.QuoteMeta(s.sshd.address)+`.*connection refused`, 1, soon)
+
+	r = run(t, s.login(id, "true"), soon)
+	if r.code != sshLost {
+		t.Errorf("ssh: exit code %d, want %d", r.code, sshLost)
+	}
+	saying(t, "ssh", r.stderr, `device rejected the stream`)
+	saying(t, "ssh", r.stderr, `(?i)connection closed`)
+
+	_, address := s.serviceProxy(id)
+	conn := dial(t, address)
+	broken(t, conn)
+}
+
+// hubKilled: the hub dies without a word while a session is open. The session ends
+// and is seen to have been lost; the device-proxy finds the hub again by itself.
+func hubKilled(t *testing.T, binary string) {
+	const id = "pi-1"
+	flags := []string{"--listen", freePort(t)}
+	s := newSSHSite(t, binary, id, flags...)
+	session := startEcho(t, s.login(id, "cat"))
+	if err := echo(session, []byte("before")); err != nil {
+		t.Fatal(err)
+	}
+
+	s.hub.kill()
+	if code := session.exit(t, soon); code != sshLost {
+		t.Errorf("ssh whose hub was killed: exit code %d, want %d", code, sshLost)
+	}
+	saying(t, "ssh", session.stderr.String(), `^farport: error: `)
+	s.sshd.ended(t)
+
+	s.serve(append(flags, "--mqtt-listen", "off")...)
+	s.device.connected(t, id, 2)
+	s.device.running(t)
+	again := startEcho(t, s.login(id, "cat"))
+	if err := echo(again, []byte("after")); err != nil {
+		t.Error(err)
+	}
+	_ = again.in.Close()
+	if code := again.exit(t, soon); code != 0 {
+		t.Errorf("ssh after the hub's return: exit code %d, want 0", code)
+	}
+}
+
+// deviceDisabled: who disables a device means now.
+func deviceDisabled(t *testing.T, binary string) {
+	const (
+		id     = "pi-1"
+		atOnce = 3 * time.Second // a second, and a busy machine
+	)
+	s := newSSHSite(t, binary, id)
+	session := startEcho(t, s.login(id, "cat"))
+	if err := echo(session, []byte("before")); err != nil {
+		t.Fatal(err)
+	}
+
+	must(t, s.command(atHub, "farport", "device", "update", id, "--disable"))
+	began := time.Now()
+	if code := session.exit(t, atOnce); code != sshLost {
+		t.Errorf("ssh to a device that was disabled: exit code %d, want %d", code, sshLost)
+	}
+	t.Logf("the session ended %v after the command", time.Since(began))
+	s.sshd.ended(t)
+	r := run(t, s.command(atService, "farport", "service-proxy", "--stdio", "-d", id), soon)
+	if r.code != 4 {
+		t.Errorf("service-proxy to a disabled device: exit code %d, want 4", r.code)
+	}
+	saying(t, "service-proxy", r.stderr, `^farport: error: .*"`+id+`".*disabled`)
+
+	must(t, s.command(atHub, "farport", "device", "update", id, "--enable"))
+	s.device.connected(t, id, 2)
+	if r := run(t, s.login(id, "exit 7"), soon); r.code != 7 {
+		t.Errorf("ssh to a device that was enabled again: exit code %d, want 7; %s", r.code, r.stderr)
+	}
+}
+
+// echoSite is a site with one connected device whose target is an echo server, and
+// a service-proxy in front of it.
+type echoSite struct {
+	*site
+	device, service *process
+	address         string // the service-proxy's
+}
+
+// newEchoSite starts an echoSite whose processes give open streams grace.
+func newEchoSite(t *testing.T, binary string, grace time.Duration) *echoSite {
+	t.Helper()
+	const id = "pi-1"
+	target := hubtest.Echo(t)
+	s := &echoSite{site: newSite(t, binary)}
+	s.serve("--listen", "127.0.0.1:0", "--mqtt-listen", "off", "--shutdown-grace", grace.String())
+	s.device = s.deviceProxy(s.addDevice(id), id, "--target", target, "--grace", grace.String())
+	s.service, s.address = s.serviceProxy(id, "--grace", grace.String())
+	return s
+}
+
+// signals: SIGTERM ends each of the three programs, in good order.
+func signals(t *testing.T, binary string) {
+	const (
+		long  = time.Minute            // a grace that nobody waits for
+		short = 500 * time.Millisecond // one that is waited for
+		slack = 5 * time.Second        // for the machine
+	)
+	for _, program := range []struct {
+		name string
+		of   func(*echoSite) *process
+	}{
+		{"serve", func(s *echoSite) *process { return s.hub }},
+		{"device-proxy", func(s *echoSite) *process { return s.device }},
+		{"service-proxy", func(s *echoSite) *process { return s.service }},
+	} {
+		t.Run(program.name+" idle", func(t *testing.T) {
+			p := program.of(newEchoSite(t, binary, long))
+			p.signal(t, syscall.SIGTERM)
+			if code := p.exit(t, slack); code != 0 {
+				t.Errorf("exit code %d, want 0", code)
+			}
+		})
+		t.Run(program.name+" with an open stream", func(t *testing.T) {
+			s := newEchoSite(t, binary, short)
+			conn := dialEcho(t, s.address)
+			p := program.of(s)
+			began := time.Now()
+			p.signal(t, syscall.SIGTERM)
+			if code := p.exit(t, short+slack); code != 0 {
+				t.Errorf("exit code %d, want 0", code)
+			}
+			if took := time.Since(began); took < short {
+				t.Errorf("ended after %v, and the grace is %v", took, short)
+			}
+			broken(t, conn)
+		})
+		t.Run(program.name+" twice", func(t *testing.T) {
+			s := newEchoSite(t, binary, long)
+			conn := dialEcho(t, s.address)
+			p := program.of(s)
+			p.signal(t, syscall.SIGTERM)
+			if err := echo(conn, []byte("in the grace period")); err != nil {
+				t.Error(err)
+			}
+			p.running(t)
+			// Two signals at once may count as one.
+			again := time.NewTicker(100 * time.Millisecond)
+			defer again.Stop()
+			for deadline := time.After(slack); ; {
+				select {
+				case <-again.C:
+					p.signal(t, syscall.SIGTERM)
+					continue
+				case <-deadline:
+				case <-p.done:
+				}
+				break
+			}
+			if code := p.exit(t, time.Second); code != 130 {
+				t.Errorf("exit code %d, want 130", code)
+			}
+		})
+	}
+	t.Run("service-proxy --stdio with an open stream", func(t *testing.T) {
+		s := newEchoSite(t, binary, short)
+		session := startEcho(t, s.command(atService, "farport", "service-proxy", "--stdio", "-d", "pi-1", "--grace", short.String()))
+		if err := echo(session, []byte("before")); err != nil {
+			t.Fatal(err)
+		}
+		session.signal(t, syscall.SIGTERM)
+		if code := session.exit(t, short+slack); code <= 0 {
+			t.Errorf("exit code %d of a --stdio that cut its stream, want one that is not 0", code)
+		}
+	})
+}

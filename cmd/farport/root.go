@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// app is what every command gets.
+type app struct {
+	sharedOptions
+	in     io.Reader
+	term   *terminal
+	lookup lookup // the environment
+}
+
+// sharedOptions are the flags that every command has.
+type sharedOptions struct {
+	verbose   bool
+	quiet     bool
+	noColor   bool
+	logFormat string
+}
+
+func (o *sharedOptions) addFlags(flags *pflag.FlagSet) {
+	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log each step")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print warnings and errors only")
+	flags.BoolVar(&o.noColor, "no-color", false, "print without colour, as with NO_COLOR set")
+	flags.StringVar(&o.logFormat, "log-format", "text", "how logs are written: `text|json`")
+	exclusive(flags, "verbose", "quiet")
+}
+
+// run is one invocation. It returns the exit code.
+func run(ctx context.Context, args []string, s streams, env lookup) int {
+	a := &app{in: s.in, term: newTerminal(s.out, s.err), lookup: env}
+	if on, ok := env("NO_COLOR"); ok && on != "" {
+		a.term.noColor()
+	}
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	code, hint := judge(err, command.CommandPath())
+	a.term.fail(err, hint)
+	return code
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := group("farport", "SSH and RDP to machines behind NAT, through one outbound port")
+	root.Long = `farport reaches machines that have nothing open but outbound port 443.
+
+The hub ("farport serve") is the meeting point. On the device, "farport
+device-proxy" stands beside sshd or the RDP server and connects out to the hub.
+"farport service-proxy" opens a local port, or a ProxyCommand, whose connections
+come out at the device. It speaks the Device Streams protocol of Azure IoT Hub, so
+either proxy works with an Azure hub, and the hub with Azure's SDKs.
+
+Every flag can also be set by a variable: FARPORT_ and its name, in capitals and
+with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
+	root.Example = `  farport quickstart                         the whole of it on this machine
+  farport serve --host hub.example.com       run the hub
+  farport device create pi-1                 register a device
+  farport device connection-string pi-1      what the device needs to connect
+  farport device-proxy                       on the device: forward to its sshd
+  farport service-proxy -d pi-1 -L 2222      here: then ssh -p 2222 pi@127.0.0.1`
+	root.Version = versionText()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help-command"})
+	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	a.addFlags(root.PersistentFlags())
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd.Flags()) }
+	root.AddCommand(
+		newServe(a), newDeviceProxy(a), newServiceProxy(a),
+		newDevice(a), newDeviceStream(a), newSASToken(a),
+		newQuickstart(a), newCompletion(a), newVersion(a),
+	)
+	return root
+}
+
+// prepare completes the flags from the environment and sets up what depends on the
+// shared ones.
+func (a *app) prepare(flags *pflag.FlagSet) error {
+	if err := applyEnvironment(flags, a.lookup); err != nil {
+		return err
+	}
+	if a.noColor {
+		a.term.noColor()
+	}
+	a.term.quiet = a.quiet
+	return oneOf("log-format", a.logFormat, "text", "json")
+}
+
+// logger writes records from level on to standard error, all of them with -v.
+func (a *app) logger(level slog.Level) *slog.Logger {
+	switch {
+	case a.verbose:
+		level = slog.LevelDebug
+	case a.quiet:
+		level = max(level, slog.LevelWarn)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if a.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(a.term, options))
+	}
+	return slog.New(slog.NewTextHandler(a.term, options))
+}
+
+// group is a command that only holds others. By itself it shows its help.
+func group(use, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			err := usage("unknown command %s for %q", quote(args[0]), cmd.CommandPath())
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				err.hint = fmt.Sprintf("did you mean %s?", strings.Join(near, " or "))
+			}
+			return err
+		},
+		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Annotations: exitStatus(exitUsage),
+	}
+}
+
+// arguments are a command's positional arguments, by the names its help gives them.
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usage("%s is missing", strings.Join(names[len(args):], " and "))
+		}
+		if len(args) > len(names) {
+			return usage("unexpected argument %s", quote(args[len(names)]))
+		}
+		return nil
+	}
+}
+
+// oneOf checks a flag with a fixed set of values.
+func oneOf(flag, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	return usage("--%s %s: must be %s", flag, quote(value), strings.Join(allowed, " or "))
+}
+
+// annotationExit is where a command keeps its exit status text, for its help and
+// for the manual.
+const annotationExit = "exit-status"
+
+const usageTemplate = `Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}
+{{- if .HasAvailableSubCommands}}
+
+Commands:
+{{- range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}{{end}}
+{{- if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+{{- if .HasAvailableInheritedFlags}}
+
+Flags of every command:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+{{- with index .Annotations "` + annotationExit + `"}}
+
+EXIT STATUS
+{{.}}{{end}}
+{{- if .HasAvailableSubCommands}}
+
+"{{.CommandPath}} COMMAND --help" says more about a command.{{end}}
+`
