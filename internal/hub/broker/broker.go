@@ -61,8 +61,8 @@ type Options struct {
 	// Connected tells that s is now the device's one session; the device reads
 	// its CONNACK after it returned. nil ignores.
 	Connected func(s *Session)
-	// Ready tells, once per session, that the device listens to stream requests.
-	// It follows the SUBACK. nil ignores.
+	// Ready tells, once per session, that the device listens to stream requests;
+	// the device reads its SUBACK after it returned. nil ignores.
 	Ready func(s *Session)
 	// Disconnected tells that s is gone and no newer session took its place. nil
 	// ignores.

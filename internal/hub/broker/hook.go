@@ -63,7 +63,7 @@ func (h *hook) ID() string { return "farport" }
 func (h *hook) Provides(method byte) bool {
 	switch method {
 	case mqtt.OnPacketRead, mqtt.OnConnect, mqtt.OnConnectAuthenticate,
-		mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnPacketProcessed, mqtt.OnUnsubscribed:
+		mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnSubscribed, mqtt.OnUnsubscribed:
 		return true
 	}
 	return false
@@ -135,11 +135,12 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, packets.CodeSuccessIgnore
 }
 
-// OnPacketProcessed notes a subscription to stream requests. Unlike mochi's
-// OnSubscribed it follows the SUBACK, and so do the requests.
-func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
+// OnSubscribed notes a subscription to stream requests, ahead of the SUBACK: a
+// device that has been told that it is subscribed can be asked. A request may so
+// come before the SUBACK, as [MQTT-3.8.4] allows.
+func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, _ []byte) {
 	s := cl.Net.Conn.(*conn).session
-	if s == nil || err != nil || pk.FixedHeader.Type != packets.Subscribe || !listens(cl) {
+	if s == nil || !listens(cl) {
 		return
 	}
 	s.setSubscribed(true)

@@ -418,9 +418,9 @@ func TestPanics(t *testing.T) {
 			if where == "ready" || where == "disconnected" {
 				d.read()
 				d.send(subscribe(7, 0, wire.FilterStreamRequests))
-				d.read()
 			}
 			if where == "disconnected" {
+				d.read()
 				d.send([]byte{packets.Disconnect << 4, 0})
 			}
 			d.closed()
