@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ type Device struct {
 func DialDevice(ctx context.Context, cs ConnectionString, o DeviceOptions) (*Device, error) {
 	d, err := dialDevice(ctx, cs, o)
 	if err != nil {
-		return nil, fmt.Errorf("connect device %s to %s: %w", quote(cs.DeviceID), cs.Host(), err)
+		return nil, fmt.Errorf("connect device %s to %s: %w", quote(cs.DeviceID), strings.TrimSuffix(cs.Address(), ":443"), err)
 	}
 	return d, nil
 }

@@ -178,7 +178,7 @@ func TestDialDeviceFails(t *testing.T) {
 						t.Errorf("Is(%v) is %v for %v", s, got, err)
 					}
 				}
-				contains(t, err.Error(), tt.text, `connect device "pi-1" to 127.0.0.1: `)
+				contains(t, err.Error(), tt.text, `connect device "pi-1" to 127.0.0.1:`)
 				if strings.Contains(err.Error(), "sig=") {
 					t.Errorf("the error holds the token: %v", err)
 				}

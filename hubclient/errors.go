@@ -72,9 +72,18 @@ func (e *HubError) has(code wire.ErrorCode) bool {
 // Is reports whether target is the sentinel that the answer stands for.
 func (e *HubError) Is(target error) bool { return target == e.meaning() }
 
-// Error returns one line that begins with the meaning, if it is a known one, and
-// has the hub's words in quotes.
+// Error returns one line: the meaning, if it is a known one, and what the hub says
+// of it; otherwise all that the hub answered.
 func (e *HubError) Error() string {
+	if m := e.meaning(); m != nil {
+		switch {
+		case e.Message == "":
+			return m.Error()
+		case strings.HasPrefix(e.Message, m.Error()):
+			return printable(e.Message)
+		}
+		return m.Error() + " (" + printable(e.Message) + ")"
+	}
 	said := "hub answered " + strconv.Itoa(e.Status)
 	if e.Name != "" {
 		said += " " + word(e.Name)
@@ -86,9 +95,6 @@ func (e *HubError) Error() string {
 	}
 	if e.TrackingID != "" {
 		said += ", tracking ID " + word(e.TrackingID)
-	}
-	if m := e.meaning(); m != nil {
-		return m.Error() + " (" + said + ")"
 	}
 	return said
 }

@@ -97,7 +97,7 @@ func (s *Service) ListDevices(ctx context.Context) ([]Identity, error) {
 		c.result = &page
 		answer, err := s.do(ctx, c)
 		if err != nil {
-			return nil, fmt.Errorf("list devices on %s: %w", s.hub.cs.Host(), err)
+			return nil, fmt.Errorf("list devices on %s: %w", s.hub.authority(), err)
 		}
 		all = append(all, page...)
 		next := answer.Get(headerContinuation)
@@ -106,7 +106,7 @@ func (s *Service) ListDevices(ctx context.Context) ([]Identity, error) {
 		}
 		c.header = http.Header{headerContinuation: {next}}
 	}
-	return nil, fmt.Errorf("list devices on %s: no end after %d pages", s.hub.cs.Host(), maxPages)
+	return nil, fmt.Errorf("list devices on %s: no end after %d pages", s.hub.authority(), maxPages)
 }
 
 // Twin returns the hub's view of a device. ErrDeviceNotFound when there is none of
@@ -125,14 +125,14 @@ func (s *Service) Twin(ctx context.Context, device string) (Twin, error) {
 func (s *Service) StreamingEndpoints(ctx context.Context) ([]string, error) {
 	var got wire.StreamingEndpoints
 	if _, err := s.do(ctx, call{method: http.MethodGet, path: wire.PathDeviceStreams, result: &got}); err != nil {
-		return nil, fmt.Errorf("ask %s for its streaming endpoints: %w", s.hub.cs.Host(), err)
+		return nil, fmt.Errorf("ask %s for its streaming endpoints: %w", s.hub.authority(), err)
 	}
 	return got.StreamingEndpoints, nil
 }
 
 // about says which device and hub err is about.
 func (s *Service) about(what, device string, err error) error {
-	return fmt.Errorf("%s device %s on %s: %w", what, quote(device), s.hub.cs.Host(), err)
+	return fmt.Errorf("%s device %s on %s: %w", what, quote(device), s.hub.authority(), err)
 }
 
 // quotedETag writes an etag as If-Match has it, the wildcard included.

@@ -96,7 +96,7 @@ type OpenOptions struct {
 func (s *Service) Open(ctx context.Context, device, streamName string, o OpenOptions) (*Stream, error) {
 	leg, err := s.open(ctx, device, streamName, o)
 	if err != nil {
-		return nil, fmt.Errorf("open stream to device %s on %s: %w", quote(device), s.hub.cs.Host(), err)
+		return nil, fmt.Errorf("open stream to device %s on %s: %w", quote(device), s.hub.authority(), err)
 	}
 	return leg, nil
 }
@@ -184,7 +184,9 @@ func (s *Service) do(ctx context.Context, c call) (http.Header, error) {
 	body, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
 	switch {
 	case answer.StatusCode < 200 || answer.StatusCode > 299: // also without its whole body
-		return nil, hubError(answer.StatusCode, answer.Header, body[:min(len(body), maxAnswer)])
+		e := hubError(answer.StatusCode, answer.Header, body[:min(len(body), maxAnswer)])
+		s.hub.logger.Debug("hub refused a call", "path", c.path, "status", e.Status, "name", e.Name, "tracking", e.TrackingID)
+		return nil, e
 	case err != nil:
 		return nil, s.callFailed(ctx, limited, err)
 	case int64(len(body)) > limit:

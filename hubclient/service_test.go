@@ -104,7 +104,7 @@ func TestOpenFails(t *testing.T) {
 					t.Errorf("Is(%v) is %v for %v", s, got, err)
 				}
 			}
-			contains(t, err.Error(), tt.text, `open stream to device "`+tt.device+`" on 127.0.0.1: `)
+			contains(t, err.Error(), tt.text, `open stream to device "`+tt.device+`" on 127.0.0.1:`)
 		})
 	}
 }
