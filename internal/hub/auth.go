@@ -38,6 +38,11 @@ type denied struct{ reason string }
 
 func (d *denied) Error() string { return d.reason }
 
+// unavailable is a failure of the registry: it says nothing about the caller.
+type unavailable struct{ error }
+
+func (u unavailable) Unwrap() error { return u.error }
+
 // nobody stands in for the key of an identity or policy that does not exist, so
 // that finding that out takes as long as checking a wrong key (security.md T1).
 var nobody = credential.NewKey()
@@ -66,7 +71,7 @@ func (h *Hub) policyOf(ctx context.Context, token credential.SAS) (registry.Poli
 		policy, err = registry.Policy{Primary: nobody, Secondary: nobody}, nil
 	}
 	if err != nil {
-		return policy, credential.Key{}, err
+		return policy, credential.Key{}, unavailable{err}
 	}
 	key, ok := signer(token, policy.Primary, policy.Secondary)
 	if !ok || policy.Name == "" {
@@ -108,6 +113,9 @@ func (h *Hub) authenticateDevice(ctx context.Context, l broker.Login) (broker.Id
 
 func (h *Hub) identify(ctx context.Context, l broker.Login) (broker.Identity, error) {
 	refused := func(err error) (broker.Identity, error) {
+		if broken, ok := errors.AsType[unavailable](err); ok {
+			return broker.Identity{}, broken
+		}
 		return broker.Identity{}, fmt.Errorf("%w: %w", broker.ErrRefused, err)
 	}
 	if l.User.ModuleID != "" {

@@ -11,7 +11,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -26,7 +28,8 @@ const (
 	caLife     = 30 * 365 * 24 * time.Hour
 	serverLife = 397 * 24 * time.Hour
 	renewAhead = 30 * 24 * time.Hour
-	clockSlack = 24 * time.Hour // certificates start this much in the past
+	renewRetry = 10 * time.Minute // between attempts, when the CA's key cannot be read
+	clockSlack = 24 * time.Hour   // certificates start this much in the past
 )
 
 // authority is the hub's private CA. Its key stays in its file, which is read only
@@ -38,7 +41,11 @@ type authority struct {
 
 // newAuthority makes a CA: its certificate, and the PEM of its key.
 func newAuthority() (cert *x509.Certificate, keyPEM []byte, err error) {
-	key, serial, err := newKey()
+	key, err := newKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	serial, err := newSerial()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,7 +60,7 @@ func newAuthority() (cert *x509.Certificate, keyPEM []byte, err error) {
 		IsCA:                  true,
 		MaxPathLenZero:        true,
 	}
-	if cert, err = sign(template, template, key, key); err != nil {
+	if cert, err = sign(template, template, key.Public(), key); err != nil {
 		return nil, nil, err
 	}
 	keyPEM, err = encodeKey(key)
@@ -68,12 +75,12 @@ func (a *authority) fingerprint() string {
 
 // issue makes a server certificate for the names, with the CA's own at the end of
 // its chain: clients that pin the CA look for it there.
-func (a *authority) issue(hosts []string) (*tls.Certificate, error) {
+func (a *authority) issue(hosts []string, key crypto.Signer) (*tls.Certificate, error) {
 	caKey, err := a.readKey()
 	if err != nil {
 		return nil, err
 	}
-	key, serial, err := newKey()
+	serial, err := newSerial()
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +103,7 @@ func (a *authority) issue(hosts []string) (*tls.Certificate, error) {
 			template.DNSNames = append(template.DNSNames, h)
 		}
 	}
-	leaf, err := sign(template, a.cert, key, caKey)
+	leaf, err := sign(template, a.cert, key.Public(), caKey)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +113,7 @@ func (a *authority) issue(hosts []string) (*tls.Certificate, error) {
 func (a *authority) readKey() (*ecdsa.PrivateKey, error) {
 	text, err := os.ReadFile(a.keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("read the private CA's key, needed for a new server certificate: %w", err)
+		return nil, fmt.Errorf("read the private CA's key: %w", err)
 	}
 	pair, err := tls.X509KeyPair(encodeCert(a.cert.Raw), text)
 	if err != nil {
@@ -119,10 +126,24 @@ func (a *authority) readKey() (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// serves reports whether cert is the CA's, names every host and is not about to
+// parseAuthority reads a CA's certificate. One that is not whole does not verify
+// itself, and would lock out all clients that know the CA by its fingerprint.
+func parseAuthority(text []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("not a PEM certificate")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err == nil {
+		err = cert.CheckSignatureFrom(cert)
+	}
+	return cert, err
+}
+
+// serves reports whether cert, one of the CA's, names every host and is not about to
 // expire.
-func (a *authority) serves(cert *tls.Certificate, hosts []string, now time.Time) bool {
-	if cert.Leaf.CheckSignatureFrom(a.cert) != nil || now.Add(renewAhead).After(cert.Leaf.NotAfter) {
+func serves(cert *tls.Certificate, hosts []string, now time.Time) bool {
+	if now.Add(renewAhead).After(cert.Leaf.NotAfter) {
 		return false
 	}
 	return !slices.ContainsFunc(hosts, func(h string) bool { return cert.Leaf.VerifyHostname(h) != nil })
@@ -133,37 +154,51 @@ func (a *authority) serves(cert *tls.Certificate, hosts []string, now time.Time)
 type ownCertificate struct {
 	ca    *authority
 	hosts []string
+	log   *slog.Logger
 
-	mu   sync.Mutex
-	cert *tls.Certificate
+	mu    sync.Mutex
+	cert  *tls.Certificate
+	again time.Time // no attempt to renew before
 }
 
 // get is for tls.Config.GetCertificate. It makes a new certificate in good time;
-// when that fails the old one still serves.
+// while that fails, the old one still serves.
 func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	now := time.Now()
+	o.mu.Lock()
+	cert, due := o.cert, now.After(o.again) && !serves(o.cert, o.hosts, now)
+	if due {
+		o.again = now.Add(renewRetry) // also keeps others from doing the same at once
+	}
+	o.mu.Unlock()
+	if !due {
+		return cert, nil
+	}
+	fresh, err := o.ca.issue(o.hosts, cert.PrivateKey.(crypto.Signer))
+	if err != nil {
+		o.log.Error("renew the server certificate", "expires", cert.Leaf.NotAfter, "err", err)
+		return cert, nil
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.ca.serves(o.cert, o.hosts, time.Now()) {
-		if cert, err := o.ca.issue(o.hosts); err == nil {
-			o.cert = cert
-		}
-	}
-	return o.cert, nil
+	o.cert = fresh
+	return fresh, nil
 }
 
-// newKey makes a P-256 key and a serial number: positive, random, of 127 bits (RFC
-// 5280 §4.1.2.2).
-func newKey() (*ecdsa.PrivateKey, *big.Int, error) {
+func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+// newSerial makes a serial number: positive, random, of 127 bits (RFC 5280
+// §4.1.2.2).
+func newSerial() (*big.Int, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	return key, serial.SetBit(serial, 126, 1), err
+	return serial.SetBit(serial, 126, 1), nil
 }
 
-func sign(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+func sign(template, parent *x509.Certificate, key crypto.PublicKey, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key, signer)
 	if err != nil {
 		return nil, err
 	}

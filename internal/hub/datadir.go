@@ -1,15 +1,17 @@
 package hub
 
 import (
+	"bytes"
 	"context"
+	"crypto"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/farportio/farport/internal/credential"
@@ -17,15 +19,16 @@ import (
 	"github.com/farportio/farport/internal/hub/store"
 )
 
-// What lies in a data dir. Everything but the two certificates is of mode 0600.
+// What lies in a data dir, in the order in which a first start makes it: one that
+// was cut short is taken up by the next, but what is missing before something that
+// is there was lost. Everything but the two certificates is of mode 0600.
 const (
 	fileStore     = "hub.db"
-	fileCA        = "ca.pem"
 	fileCAKey     = "ca-key.pem"
-	fileServer    = "server.pem"
+	fileCA        = "ca.pem"
 	fileServerKey = "server-key.pem"
-	// dirStrings holds one connection string per built-in policy. It is written
-	// last on the first start, so that it also tells a data dir that was in use.
+	fileServer    = "server.pem"
+	// dirStrings holds one connection string per built-in policy.
 	dirStrings = "connection-strings"
 )
 
@@ -66,19 +69,56 @@ func (d *dataDir) openStore(ctx context.Context) error {
 	path := d.file(fileStore)
 	bolt, err := store.OpenBolt(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(d.file(dirStrings)); err == nil {
+		if d.hasAny(fileCAKey, fileCA, fileServerKey, fileServer, dirStrings) {
 			return fmt.Errorf("data dir %s has been in use but its registry %s is missing: restore the file from a backup, or name an empty data dir", d.path, fileStore)
 		}
-		bolt, err = store.CreateBolt(path)
+		if err := makeStore(ctx, path); err != nil {
+			return fmt.Errorf("make registry: %w", err)
+		}
+		bolt, err = store.OpenBolt(path)
 	}
 	if err != nil {
 		return fmt.Errorf("open registry: %w", err)
 	}
 	d.store, d.registry = bolt, registry.New(bolt)
-	if err := d.registry.CreateBuiltins(ctx); err != nil {
-		return errors.Join(fmt.Errorf("registry %s: %w", path, err), bolt.Close())
-	}
 	return nil
+}
+
+// hasAny reports whether one of the names is there.
+func (d *dataDir) hasAny(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		_, err := os.Lstat(d.file(name))
+		return err == nil
+	})
+}
+
+// makeStore makes a registry with the built-in policies. It gets its name when it is
+// complete, so that a start which is cut short leaves none.
+func makeStore(ctx context.Context, path string) error {
+	unfinished := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+newID())
+	bolt, err := store.CreateBolt(unfinished)
+	if err != nil {
+		return err
+	}
+	if err = errors.Join(registry.New(bolt).CreateBuiltins(ctx), bolt.Close()); err == nil {
+		err = publish(unfinished, path)
+	}
+	if left := os.Remove(unfinished); left != nil && !errors.Is(left, fs.ErrNotExist) {
+		err = errors.Join(err, left)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// publish gives a file its name. Another process that was faster keeps it.
+func publish(unfinished, path string) error {
+	err := os.Link(unfinished, path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return os.Rename(unfinished, path) // not every file system has links
 }
 
 // openCA reads the private CA's certificate, or makes a CA.
@@ -86,19 +126,12 @@ func (d *dataDir) openCA() error {
 	d.ca = &authority{keyFile: d.file(fileCAKey)}
 	text, err := os.ReadFile(d.file(fileCA))
 	if err == nil {
-		block, _ := pem.Decode(text)
-		if block == nil {
-			return fmt.Errorf("private CA %s: not a PEM certificate; restore the file from a backup", d.file(fileCA))
-		}
-		if d.ca.cert, err = x509.ParseCertificate(block.Bytes); err != nil {
-			return fmt.Errorf("private CA %s: %w; restore the file from a backup", d.file(fileCA), err)
-		}
-		return nil
+		return d.checkCA(text)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("private CA: %w", err)
 	}
-	if _, err := os.Stat(d.file(dirStrings)); err == nil {
+	if d.hasAny(fileServerKey, fileServer, dirStrings) {
 		return fmt.Errorf("data dir %s has been in use but its CA certificate %s is missing: restore the file from a backup, as clients trust that CA", d.path, fileCA)
 	}
 	cert, key, err := newAuthority()
@@ -112,27 +145,78 @@ func (d *dataDir) openCA() error {
 	return writeFile(d.file(fileCA), encodeCert(cert.Raw), 0o644)
 }
 
+// checkCA takes the CA's certificate as it was read. Its key may be kept elsewhere
+// until a server certificate is to be made; one that is there has to be its own.
+func (d *dataDir) checkCA(text []byte) (err error) {
+	if d.ca.cert, err = parseAuthority(text); err != nil {
+		return fmt.Errorf("private CA %s: %w; restore the file from a backup", d.file(fileCA), err)
+	}
+	if _, err := d.ca.readKey(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; restore the file from a backup", err)
+	}
+	return nil
+}
+
 // serverCertificate is the certificate that was made for these names, or a new one.
-func (d *dataDir) serverCertificate(hosts []string) (*ownCertificate, error) {
-	own := &ownCertificate{ca: d.ca, hosts: hosts}
+func (d *dataDir) serverCertificate(hosts []string, log *slog.Logger) (*ownCertificate, error) {
+	pair, err := d.readServer()
+	if err != nil {
+		return nil, fmt.Errorf("server certificate: %w; restore %s and %s from a backup, or remove both and new ones are made",
+			err, d.file(fileServer), d.file(fileServerKey))
+	}
+	if pair == nil || !serves(pair, hosts, time.Now()) {
+		if pair, err = d.makeServer(hosts, pair); err != nil {
+			return nil, fmt.Errorf("make server certificate: %w", err)
+		}
+	}
+	return &ownCertificate{ca: d.ca, hosts: hosts, log: log, cert: pair}, nil
+}
+
+// readServer reads the server certificate and its key, nil when one is missing.
+func (d *dataDir) readServer() (*tls.Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(d.file(fileServer), d.file(fileServerKey))
-	if err == nil && d.ca.serves(&pair, hosts, time.Now()) {
-		own.cert = &pair
-		return own, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	cert, err := d.ca.issue(hosts)
-	if err != nil {
-		return nil, fmt.Errorf("make server certificate: %w", err)
+	if err == nil {
+		err = pair.Leaf.CheckSignatureFrom(d.ca.cert)
 	}
-	key, err := encodeKey(cert.PrivateKey)
+	if err == nil && (len(pair.Certificate) != 2 || !bytes.Equal(pair.Certificate[1], d.ca.cert.Raw)) {
+		err = errors.New("the chain does not end with the private CA's certificate")
+	}
+	return &pair, err
+}
+
+// makeServer makes a server certificate. The key of the one before, if there is one,
+// stays: two files cannot be replaced at once, but one can.
+func (d *dataDir) makeServer(hosts []string, before *tls.Certificate) (*tls.Certificate, error) {
+	var key crypto.Signer
+	var err error
+	if before != nil {
+		key = before.PrivateKey.(crypto.Signer)
+	} else if key, err = newKey(); err != nil {
+		return nil, err
+	}
+	cert, err := d.ca.issue(hosts, key)
+	if err == nil && before == nil {
+		err = d.writeServerKey(key)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := writeFile(d.file(fileServerKey), key, 0o600); err != nil {
-		return nil, err
+	return cert, writeFile(d.file(fileServer), encodeCert(cert.Certificate...), 0o644)
+}
+
+// writeServerKey writes a new key. A certificate that is there is another key's.
+func (d *dataDir) writeServerKey(key crypto.PrivateKey) error {
+	text, err := encodeKey(key)
+	if err != nil {
+		return err
 	}
-	own.cert = cert
-	return own, writeFile(d.file(fileServer), encodeCert(cert.Certificate...), 0o644)
+	if err := os.Remove(d.file(fileServer)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return writeFile(d.file(fileServerKey), text, 0o600)
 }
 
 // writeConnectionStrings writes a file per policy. hostName may carry a port;

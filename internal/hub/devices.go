@@ -11,13 +11,13 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
-// deviceConnected notes a device's new control connection. Its identity may have
-// changed between signing in and now, so it is looked at once more.
+// deviceConnected notes a device's new control connection. Should its identity have
+// changed since it signed in, identityChanged has ended or will end the connection:
+// the broker judges logins anew that it overtakes.
 func (h *Hub) deviceConnected(s *broker.Session) {
 	id := s.Identity()
 	h.registry.SetConnected(id.DeviceID, true, s.ConnectedAt())
 	h.log.Info("device connected", "device", id.DeviceID)
-	h.identityChanged(id.DeviceID)
 }
 
 // deviceReady lets the device be asked for streams. A session that was replaced by
@@ -41,6 +41,12 @@ func (h *Hub) deviceDisconnected(s *broker.Session) {
 	}
 	h.registry.SetConnected(device, false, time.Now())
 	h.log.Info("device disconnected", "device", device, "dur", time.Since(s.ConnectedAt()))
+}
+
+// DropControl breaks off a device's control connection, as a network that fails
+// does, and reports whether it had one. Its streams go on.
+func (h *Hub) DropControl(device string) bool {
+	return h.broker.EndWhere(func(i broker.Identity) bool { return i.DeviceID == device }, wire.EndNetwork) > 0
 }
 
 // swapHold notes what releases the hold on a device, nil for none, and returns
@@ -67,7 +73,7 @@ func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (Answ
 	}
 	token := h.token.mint(streamToken{
 		Stream: r.Stream, Side: wire.SideDevice, Device: id.DeviceID,
-		Generation: id.GenerationID, Credential: id.CredentialID, Expires: r.Expires.Unix(),
+		Generation: id.GenerationID, Credential: id.CredentialID, Expires: expiry(r.Expires),
 	})
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errNoAnswer)
 	defer cancel()
@@ -85,13 +91,13 @@ func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (Answ
 
 // identityChanged ends what a device's identity no longer allows: its control
 // connection and the streams opened with a credential that has gone. It is how
-// disabling, deleting and key changes reach live connections.
+// disabling, deleting and key changes reach live connections. An identity that cannot
+// be read allows nothing.
 func (h *Hub) identityChanged(device string) {
 	ctx := context.Background()
 	d, err := h.registry.Get(ctx, device) // the zero value when it has gone
 	if err != nil && !errors.Is(err, registry.ErrNotFound) {
 		h.log.Error("read a changed identity", "device", device, "err", err)
-		return
 	}
 	revoked := func(of, generation, credential string) bool {
 		if of != device {
@@ -103,10 +109,11 @@ func (h *Hub) identityChanged(device string) {
 		}
 		return !ok
 	}
-	h.broker.EndWhere(func(i broker.Identity) bool {
-		return revoked(i.DeviceID, i.GenerationID, i.CredentialID)
-	}, wire.EndRevoked)
+	// Streams come first, or those in set-up would end as those of an offline device.
 	h.rendezvous.EndWhere(func(s rendezvous.Stream) bool {
 		return revoked(s.Device, s.Generation, s.DeviceCredential)
+	}, wire.EndRevoked)
+	h.broker.EndWhere(func(i broker.Identity) bool {
+		return revoked(i.DeviceID, i.GenerationID, i.CredentialID)
 	}, wire.EndRevoked)
 }

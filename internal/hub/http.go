@@ -20,11 +20,12 @@ import (
 
 // Bounds of a request before anybody has signed in (security.md T28, T30).
 const (
-	headTimeout = 10 * time.Second // TLS handshake, then request head
-	bodyTimeout = 20 * time.Second
-	idleTimeout = 3 * time.Minute
-	maxHead     = 32 << 10
-	maxBody     = 64 << 10
+	headTimeout   = 10 * time.Second // TLS handshake, then request head
+	bodyTimeout   = 20 * time.Second
+	answerTimeout = time.Minute // from the request's head until the answer is written
+	idleTimeout   = 3 * time.Minute
+	maxHead       = 32 << 10
+	maxBody       = 64 << 10
 )
 
 // route is one thing the hub can be asked. Segments in braces stand for any one
@@ -67,8 +68,11 @@ func (h *Hub) newServer() *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headTimeout,
+		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHead,
+		// "OPTIONS *" is a path like any other that the hub does not have.
+		DisableGeneralOptionsHandler: true,
 		// Strangers who give up a TLS handshake are no news.
 		ErrorLog: log.New(logWriter{h.log}, "", 0),
 	}
@@ -92,15 +96,21 @@ func (l logWriter) Write(p []byte) (int, error) {
 // nobody is redirected (security.md T40).
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := &request{Request: r, tracking: newID()}
+	if r.ContentLength != 0 {
+		// A body has to come in time, also one that is not read: net/http reads on
+		// until its end before the answer goes out.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // the server's connections have deadlines
+	}
 	segments, ok := pathSegments(r.URL.EscapedPath())
 	if !ok {
 		h.refuse(w, req, wire.ErrArgumentInvalid, "the path has an empty, dotted or wrongly escaped segment")
 		return
 	}
-	rt, known := req.match(segments)
+	rt, methods := req.match(segments)
 	switch {
-	case rt == nil && known:
-		h.refuse(w, req, wire.ErrMethodNotAllowed, "this path does not take "+r.Method)
+	case rt == nil && len(methods) > 0:
+		w.Header().Set("Allow", strings.Join(methods, ", ")) // RFC 9110 §15.5.6
+		h.refuse(w, req, wire.ErrMethodNotAllowed, "this path does not take "+quote(r.Method))
 		return
 	case rt == nil:
 		h.refuse(w, req, wire.ErrNotFound, "the hub has no such path")
@@ -112,7 +122,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			err = req.principal.may(rt.needs)
 		}
 		if err != nil {
-			h.unauthorized(w, req, err)
+			h.notAuthorized(w, req, err)
 			return
 		}
 	}
@@ -133,9 +143,9 @@ func pathSegments(path string) ([]string, bool) {
 	return parts, true
 }
 
-// match finds the route and fills in what its braces stand for. known says that
-// the path exists, if with another method.
-func (r *request) match(segments []string) (found *route, known bool) {
+// match finds the route and fills in what its braces stand for. Where there is none
+// for the method, it returns those that the path takes.
+func (r *request) match(segments []string) (found *route, methods []string) {
 	for i := range routes {
 		pattern := strings.Split(strings.TrimPrefix(routes[i].path, "/"), "/")
 		if !slices.EqualFunc(pattern, segments, func(p, s string) bool {
@@ -143,8 +153,8 @@ func (r *request) match(segments []string) (found *route, known bool) {
 		}) {
 			continue
 		}
-		known = true
 		if routes[i].method != r.Method {
+			methods = append(methods, routes[i].method)
 			continue
 		}
 		for j, p := range pattern {
@@ -155,9 +165,9 @@ func (r *request) match(segments []string) (found *route, known bool) {
 				r.name = segments[j]
 			}
 		}
-		return &routes[i], true
+		return &routes[i], nil
 	}
-	return nil, known
+	return nil, methods
 }
 
 // refuse answers with an error, and says in the log why.
@@ -167,15 +177,19 @@ func (h *Hub) refuse(w http.ResponseWriter, r *request, code wire.ErrorCode, mes
 
 // refuseAfter is refuse for an error that says which time-out ran out.
 func (h *Hub) refuseAfter(w http.ResponseWriter, r *request, code wire.ErrorCode, message string, timeout time.Duration) {
-	h.log.Debug("request refused", "method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr,
-		"policy", r.principal.policy, "code", code.Number, "err", message, "tracking", r.tracking)
+	h.log.Debug("request refused", "method", short(r.Method), "path", short(r.URL.EscapedPath()), "remote", r.RemoteAddr,
+		"policy", r.principal.policy, "code", code.Number, "err", short(message), "tracking", r.tracking)
 	wire.WriteError(w, code, message, r.tracking, timeout)
 }
 
-// unauthorized answers a caller who may not. What was wrong is said only as far as
+// notAuthorized answers a caller who may not. What was wrong is said only as far as
 // the caller has shown to know the key (security.md T1, T9).
-func (h *Hub) unauthorized(w http.ResponseWriter, r *request, err error) {
-	h.log.Warn("unauthorized", "method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr, "err", err, "tracking", r.tracking)
+func (h *Hub) notAuthorized(w http.ResponseWriter, r *request, err error) {
+	if broken, ok := errors.AsType[unavailable](err); ok {
+		h.failed(w, r, broken)
+		return
+	}
+	h.log.Warn("unauthorized", "method", short(r.Method), "path", short(r.URL.EscapedPath()), "remote", r.RemoteAddr, "err", err, "tracking", r.tracking)
 	message := "the shared access signature is missing or not valid for this"
 	if told, ok := errors.AsType[*denied](err); ok {
 		message = told.Error()
@@ -198,24 +212,33 @@ func (h *Hub) failed(w http.ResponseWriter, r *request, err error) {
 	case r.Context().Err() != nil: // the caller has gone
 		h.refuse(w, r, wire.ErrUnavailable, "request abandoned")
 	default:
-		h.log.Error("registry", "device", r.id, "err", err, "tracking", r.tracking)
+		h.log.Error("registry", "device", escaped(r.id), "err", err, "tracking", r.tracking)
 		h.refuse(w, r, wire.ErrUnavailable, "the registry cannot do this now; the hub's log says why")
 	}
 }
 
-// readJSON reads a bounded body into v. false means that the answer has been given.
-func (h *Hub) readJSON(w http.ResponseWriter, r *request, v any) bool {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // the server's connections have deadlines
+// readBody reads a bounded body. false means that the answer has been given.
+func (h *Hub) readBody(w http.ResponseWriter, r *request) ([]byte, bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		h.refuse(w, r, wire.ErrMessageTooLarge, "the body is larger than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes")
-		return false
-	}
-	if err == nil {
-		err = json.Unmarshal(body, v)
+		return nil, false
 	}
 	if err != nil {
-		h.refuse(w, r, wire.ErrFormat, "the body is not the JSON expected: "+err.Error())
+		h.refuse(w, r, wire.ErrFormat, "the body did not come as announced, or not in time")
+		return nil, false
+	}
+	return body, true
+}
+
+// readJSON reads a bounded body into v. false means that the answer has been given.
+func (h *Hub) readJSON(w http.ResponseWriter, r *request, v any) bool {
+	body, ok := h.readBody(w, r)
+	if !ok {
+		return false
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		h.refuse(w, r, wire.ErrFormat, "the body is not the JSON expected: "+short(err.Error()))
 		return false
 	}
 	return true

@@ -7,7 +7,7 @@
 //	auth.go      who asks: SAS tokens, for services and devices
 //	identities.go, initiate.go, endpoint.go, devices.go   what is done about it
 //	bus.go       from the node that is asked to the node that holds the device
-//	token.go     stream tokens
+//	streams.go, token.go   streams that are open, and the tokens for their legs
 //	datadir.go, ca.go   what is on disk, and the private CA
 //
 // Its sub-packages keep one state each and do not know each other: registry on
@@ -30,10 +30,19 @@ import (
 	"github.com/farportio/farport/internal/hub/broker"
 	"github.com/farportio/farport/internal/hub/registry"
 	"github.com/farportio/farport/internal/hub/rendezvous"
+	"github.com/farportio/farport/internal/hub/store"
+	"github.com/farportio/farport/internal/stream"
 )
 
-// flushInterval is how often the devices' last activity is written down.
-const flushInterval = 30 * time.Second
+const (
+	// flushInterval is how often the devices' last activity is written down.
+	flushInterval = 30 * time.Second
+	// lastAnswers bounds the wait for HTTPS requests under way when the hub stops.
+	lastAnswers = time.Second
+)
+
+// ErrInUse is Open's error for a data dir that another process has open.
+var ErrInUse = store.ErrInUse
 
 // Hub is one hub node. It is made by Open and runs once.
 type Hub struct {
@@ -52,18 +61,19 @@ type Hub struct {
 	server      *http.Server
 	conns       sync.WaitGroup // MQTT in TLS, a goroutine each
 
-	mu    sync.Mutex
-	holds map[string]func() // releases the bus's hold on a device
+	mu      sync.Mutex
+	holds   map[string]func() // releases the bus's hold on a device
+	streams map[string]*live
 }
 
 // Open binds the hub's addresses and opens its data dir, making what a first start
 // needs. Nothing is served before Run. A Hub that is not run must be closed.
-// Errors are one line for the operator; store.ErrInUse is another hub's data dir.
+// Errors are one line for the operator; ErrInUse is another hub's data dir.
 func Open(ctx context.Context, o Options) (_ *Hub, err error) {
 	if err := o.setDefaults(os.Hostname); err != nil {
 		return nil, err
 	}
-	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func())}
+	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func()), streams: make(map[string]*live)}
 	defer func() {
 		if err != nil {
 			h.closeAll()
@@ -107,7 +117,7 @@ func (h *Hub) openParts(ctx context.Context) (err error) {
 	}
 	certificate := h.o.Certificate
 	if certificate == nil {
-		own, err := h.data.serverCertificate(h.names.order)
+		own, err := h.data.serverCertificate(h.names.order, h.log)
 		if err != nil {
 			return err
 		}
@@ -117,8 +127,10 @@ func (h *Hub) openParts(ctx context.Context) (err error) {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: certificate,
 		NextProtos:     []string{"http/1.1"}, // WebSockets need it
+		// Small records at the start are for web pages; legs carry bulk.
+		DynamicRecordSizingDisabled: true,
 	}
-	h.https = tls.NewListener(h.https, config)
+	h.https = tls.NewListener(stream.Listener(h.https), config)
 	if h.mqtt != nil {
 		mqttConfig := config.Clone()
 		mqttConfig.NextProtos = nil
@@ -220,8 +232,9 @@ func (h *Hub) closeListeners() {
 // closeAll ends what there is, in the order in which it depends on each other.
 func (h *Hub) closeAll() {
 	h.closeListeners()
+	h.stopWaiting()
 	if h.server != nil {
-		_ = h.server.Close() // the listener again
+		h.closeServer()
 	}
 	if h.rendezvous != nil {
 		h.rendezvous.Close()
@@ -238,6 +251,15 @@ func (h *Hub) closeAll() {
 	h.flushActivity(context.Background())
 	if err := h.data.store.Close(); err != nil {
 		h.log.Error("close registry", "err", err)
+	}
+}
+
+// closeServer lets answers that are being written get through, for a moment.
+func (h *Hub) closeServer() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+	if h.server.Shutdown(ctx) != nil {
+		_ = h.server.Close() // only ever says that the listener is closed
 	}
 }
 
@@ -283,17 +305,4 @@ func (h *Hub) flushActivity(ctx context.Context) {
 	if err := h.registry.FlushActivity(ctx); err != nil && ctx.Err() == nil {
 		h.log.Warn("write the devices' last activity", "err", err)
 	}
-}
-
-func (h *Hub) streamOpened(s rendezvous.Stream) {
-	h.log.Info("stream opened", "stream", s.ID, "device", s.Device, "name", s.Name, "policy", s.Policy)
-}
-
-func (h *Hub) streamEnded(s rendezvous.Summary) {
-	attrs := []any{"stream", s.ID, "device", s.Device, "name", s.Name, "policy", s.Policy,
-		"reason", s.Reason, "joined", s.Joined, "up", s.Up, "down", s.Down, "dur", s.Duration}
-	if s.Err != nil {
-		attrs = append(attrs, "err", s.Err)
-	}
-	h.log.Info("stream ended", attrs...)
 }

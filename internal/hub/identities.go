@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -8,11 +9,15 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
-// maxList is the most identities one answer lists; after= asks for the next.
+// maxList is the most identities one answer lists.
 const maxList = 1000
 
+// headerContinuation comes with a full page of a list, and with the request for the
+// next one. Azure has it for queries only (docs/protocol.md, Identity registry).
+const headerContinuation = "x-ms-continuation"
+
 // listDevices answers with up to top identities in the order of their IDs. Azure
-// has no paging here; farport's own clients go on with after=ID.
+// has no paging here; who wants more goes on with after=ID, or with the header.
 func (h *Hub) listDevices(w http.ResponseWriter, r *request) {
 	top := maxList
 	query := r.URL.Query()
@@ -24,10 +29,14 @@ func (h *Hub) listDevices(w http.ResponseWriter, r *request) {
 		}
 		top = n
 	}
-	list, err := h.registry.List(r.Context(), query.Get("after"), top)
+	after := cmp.Or(query.Get("after"), r.Header.Get(headerContinuation))
+	list, err := h.registry.List(r.Context(), after, top)
 	if err != nil {
 		h.failed(w, r, err)
 		return
+	}
+	if len(list) == top {
+		w.Header().Set(headerContinuation, list[top-1].DeviceID) // has no character that a header could not
 	}
 	if list == nil {
 		list = []wire.Device{}

@@ -14,12 +14,12 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
-// errHandshake is the cause when a stream's handshake time runs out.
-var errHandshake = errors.New("the stream's handshake time is over")
-
 // initiate sets up a stream for a service: it asks the device, and hands both
 // sides a URL and a token of their own (docs/protocol.md, Starting a stream).
 func (h *Hub) initiate(w http.ResponseWriter, r *request) {
+	if !h.beginLongCall(w, r) {
+		return
+	}
 	wait, answer, ok := timeouts(r.Header)
 	if !ok {
 		h.refuse(w, r, wire.ErrArgumentInvalid, fmt.Sprintf("the time-out headers are not seconds from 0 to %.0f", wire.MaxStreamTimeout.Seconds()))
@@ -38,21 +38,62 @@ func (h *Hub) initiate(w http.ResponseWriter, r *request) {
 		ID: newID(), Name: r.name, Device: device.DeviceID, Generation: device.GenerationID,
 		Policy: r.principal.policy, PolicyCredential: r.principal.credential, Created: time.Now(),
 	}
+	waiting, stopWaiting := context.WithCancelCause(r.Context())
+	defer stopWaiting(nil)
+	h.noteStream(s.ID, &live{stopWaiting: stopWaiting, legs: make(map[wire.Side]leg, 2)})
 	if err := h.rendezvous.Create(s); err != nil {
+		h.forgetStream(s.ID)
 		h.noRoom(w, r, err)
 		return
 	}
-	ctx, cancel := context.WithDeadlineCause(r.Context(), s.Created.Add(h.o.HandshakeTimeout), errHandshake)
-	defer cancel()
-	said, err := h.bus.Ask(ctx, s.Device, wait, Request{
-		Stream: s.ID, Name: s.Name, Generation: s.Generation,
-		Expires: s.Created.Add(h.o.HandshakeTimeout), Timeout: answer,
-	})
+	said, err := h.ask(waiting, s, wait, answer)
 	if err != nil {
 		h.notAsked(w, r, s, device, err, wait, answer)
 		return
 	}
 	h.answer(w, r, s, said)
+}
+
+// beginLongCall takes the bounds of ordinary requests off one that waits for a
+// device. Its body, which nobody needs, is read first: only then does net/http lift
+// its deadline, and see when the caller has gone. false means that the answer has
+// been given.
+func (h *Hub) beginLongCall(w http.ResponseWriter, r *request) bool {
+	if _, ok := h.readBody(w, r); !ok {
+		return false
+	}
+	latest := time.Now().Add(h.o.HandshakeTimeout + answerTimeout)
+	_ = http.NewResponseController(w).SetWriteDeadline(latest) // the server's connections have deadlines
+	return true
+}
+
+// ask puts a new stream to its device. An answer does not count when the stream has
+// ended in the meantime, or its credential was taken away.
+func (h *Hub) ask(ctx context.Context, s rendezvous.Stream, wait, answer time.Duration) (Answer, error) {
+	expires := s.Created.Add(h.o.HandshakeTimeout)
+	ctx, cancel := context.WithDeadlineCause(ctx, expires, errHandshake)
+	defer cancel()
+	said, err := h.bus.Ask(ctx, s.Device, wait, Request{
+		Stream: s.ID, Name: s.Name, Generation: s.Generation, Expires: expires, Timeout: answer,
+	})
+	if err != nil || !said.Accepted {
+		return said, err
+	}
+	h.admit(s.ID, said.Credential)
+	err = h.stands(ctx, streamToken{Side: wire.SideDevice, Device: s.Device, Generation: s.Generation, Credential: said.Credential})
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return said, err
+}
+
+// admit binds a stream to the credential of the device that accepted it. A leg
+// that came before stays bound to its own, which may be another connection's.
+func (h *Hub) admit(stream, credential string) {
+	h.rendezvous.Admit(stream, credential)
+	if came := h.legOf(stream, wire.SideDevice); came.credential != "" {
+		h.rendezvous.Admit(stream, came.credential)
+	}
 }
 
 // answer tells the service what the device said.
@@ -63,10 +104,9 @@ func (h *Hub) answer(w http.ResponseWriter, r *request, s rendezvous.Stream, sai
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	h.rendezvous.Admit(s.ID, said.Credential)
 	token := h.token.mint(streamToken{
 		Stream: s.ID, Side: wire.SideService, Device: s.Device, Generation: s.Generation,
-		Policy: s.Policy, Credential: s.PolicyCredential, Expires: s.Created.Add(h.o.HandshakeTimeout).Unix(),
+		Policy: s.Policy, Credential: s.PolicyCredential, Expires: expiry(s.Created.Add(h.o.HandshakeTimeout)),
 	})
 	w.Header().Set(wire.HeaderIsAccepted, wire.Accepted)
 	w.Header().Set(wire.HeaderStreamURL, h.streamURL(r.Host, s.ID))
@@ -124,10 +164,14 @@ func (h *Hub) notAsked(w http.ResponseWriter, r *request, s rendezvous.Stream, d
 		reason, code, timeout = wire.EndExpired, wire.ErrGatewayTimeout, h.o.HandshakeTimeout
 	case errors.Is(err, errDeviceBusy):
 		reason, code = wire.EndRejected, wire.ErrThrottling
+	case errors.Is(err, rendezvous.ErrStopping):
+		reason = wire.EndStopping
+	case errors.Is(err, errRevoked):
+		reason, code = wire.EndRevoked, wire.ErrDeviceNotFound
 	case r.Context().Err() != nil:
 		reason, message = wire.EndAborted, "the service went away before the device answered"
 	default:
-		h.log.Error("ask device for a stream", "device", s.Device, "err", err)
+		h.log.Warn("ask device for a stream", "device", s.Device, "stream", s.ID, "err", err)
 	}
 	h.rendezvous.End(s.ID, reason)
 	h.refuseAfter(w, r, code, message, timeout)

@@ -97,7 +97,7 @@ func newNames(hosts []string, listenPort int) (names, error) {
 				return n, fmt.Errorf("host name %q: %w", h, err)
 			}
 		}
-		if p, err := strconv.Atoi(port); host == "" || strings.ContainsAny(host, "/ ;=") || err != nil || p < 1 || p > 65535 {
+		if p, err := strconv.Atoi(port); !validHost(host) || err != nil || p < 1 || p > 65535 {
 			return n, fmt.Errorf("host name %q: not a NAME or NAME:PORT", h)
 		}
 		if _, twice := n.ports[host]; !twice {
@@ -107,6 +107,22 @@ func newNames(hosts []string, listenPort int) (names, error) {
 	}
 	n.first = n.order[0]
 	return n, nil
+}
+
+// validHost reports whether host is an IP address, or a name that can stand in a
+// certificate, a connection string and a URL (RFC 1123 §2.1, and underscores, which
+// some networks have).
+func validHost(host string) bool {
+	if net.ParseIP(host) != nil {
+		return true
+	}
+	for label := range strings.SplitSeq(host, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return false
+		}
+	}
+	return len(host) <= 253
 }
 
 // has reports whether host, without a port, is one of the hub's names.

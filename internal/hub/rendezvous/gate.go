@@ -11,10 +11,21 @@ import (
 // errOver ends a Write that waits at a gate when the stream ends.
 var errOver = errors.New("the stream has ended")
 
+// legError says which side's leg has failed.
+type legError struct {
+	side wire.Side
+	err  error
+}
+
+func (e *legError) Error() string { return string(e.side) + "'s leg: " + e.err.Error() }
+
+func (e *legError) Unwrap() error { return e.err }
+
 // gate leads to a leg that may not have joined yet. Until it opens it holds up to
 // wire.Chunk bytes (security.md T32), then it makes the writer wait, who stops
 // reading the other leg.
 type gate struct {
+	side   wire.Side
 	leg    stream.Half     // valid once opened is closed
 	opened chan struct{}   // closed when what was held has been written
 	over   <-chan struct{} // closed when the stream has ended
@@ -25,7 +36,9 @@ type gate struct {
 	closed  bool // CloseWrite came while bytes were held
 }
 
-func (g *gate) init(over <-chan struct{}) { g.opened, g.over = make(chan struct{}), over }
+func (g *gate) init(side wire.Side, over <-chan struct{}) {
+	g.side, g.opened, g.over = side, make(chan struct{}), over
+}
 
 // open lets everything through to leg, what was held first.
 func (g *gate) open(leg stream.Half) error {
@@ -57,6 +70,9 @@ func (g *gate) Write(p []byte) (int, error) {
 		return held, err
 	}
 	n, err := g.leg.Write(p[held:])
+	if err != nil {
+		err = &legError{g.side, err}
+	}
 	return held + n, err
 }
 
@@ -103,5 +119,8 @@ func (g *gate) CloseWrite() error {
 	if err := g.wait(); err != nil {
 		return err
 	}
-	return g.leg.CloseWrite()
+	if err := g.leg.CloseWrite(); err != nil {
+		return &legError{g.side, err}
+	}
+	return nil
 }

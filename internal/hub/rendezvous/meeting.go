@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -39,8 +40,10 @@ func newMeeting(r *Rendezvous, s Stream) *meeting {
 		claimed: make(map[wire.Side]bool, 2),
 		legs:    make(map[wire.Side]stream.Half, 2),
 	}
-	m.device.init(m.over)
-	m.service.init(m.over)
+	m.device.init(wire.SideDevice, m.over)
+	m.service.init(wire.SideService, m.over)
+	m.mu.Lock() // end may come before AfterFunc has returned
+	defer m.mu.Unlock()
 	m.expiry = time.AfterFunc(r.o.HandshakeTimeout, func() { m.end(wire.EndExpired, nil) })
 	return m
 }
@@ -75,29 +78,26 @@ func (m *meeting) join(side wire.Side, leg stream.Half) {
 	ended, reason := m.ended, m.reason
 	if !ended {
 		m.legs[side] = leg
+		met := len(m.legs) == 2 && m.expiry.Stop()
+		m.r.wg.Go(func() { // not after end, which Close waits for
+			if met && m.r.o.Opened != nil {
+				m.r.o.Opened(m.stream())
+			}
+			m.relay(side, leg)
+		})
 	}
-	met := len(m.legs) == 2
 	m.mu.Unlock()
 	if ended {
 		leg.Abort(reason)
 		_ = leg.Close() // was aborted
-		return
 	}
-	if met && m.expiry.Stop() && m.r.o.Opened != nil {
-		m.r.o.Opened(m.stream())
-	}
-	m.r.wg.Go(func() { m.relay(side, leg) })
 }
 
 // relay carries what one leg says until the stream is over, and closes the leg.
 func (m *meeting) relay(side wire.Side, leg stream.Half) {
+	defer m.survive() // closing
 	defer leg.Close()
-	defer func() {
-		if p := recover(); p != nil {
-			m.r.o.Logger.Error("relay panicked", "stream", m.ID, "panic", p, "stack", string(debug.Stack()))
-			m.end(wire.EndNetwork, fmt.Errorf("relay: %v", p))
-		}
-	}()
+	defer m.survive() // relaying
 	own, other, count := &m.device, &m.service, &m.down
 	if side == wire.SideService {
 		own, other, count = &m.service, &m.device, &m.up
@@ -109,12 +109,32 @@ func (m *meeting) relay(side wire.Side, leg stream.Half) {
 	if err == nil {
 		err = other.CloseWrite()
 	}
-	if err != nil {
-		m.end(stream.Reason(err), fmt.Errorf("%s's leg: %w", side, err))
-	} else {
+	if err == nil {
 		m.finish(side)
+	} else if _, ok := errors.AsType[*legError](err); ok { // of writing
+		m.end(ending(err), err)
+	} else {
+		m.end(ending(err), &legError{side, err})
 	}
 	<-m.over
+}
+
+// ending is the word for a stream that a leg has broken. An end speaks for itself
+// only: what the hub does has words that the hub alone may use.
+func ending(err error) wire.EndReason {
+	switch reason := stream.Reason(err); reason {
+	case wire.EndNetwork, wire.EndProtocol:
+		return reason
+	}
+	return wire.EndAborted
+}
+
+// survive makes a panic the end of this one stream.
+func (m *meeting) survive() {
+	if p := recover(); p != nil {
+		m.r.o.Logger.Error("relay panicked", "stream", m.ID, "panic", p, "stack", string(debug.Stack()))
+		m.end(wire.EndNetwork, fmt.Errorf("relay: %v", p))
+	}
 }
 
 // finish notes that side has ended in good order; the second one ends the stream.
@@ -150,7 +170,10 @@ func (m *meeting) end(reason wire.EndReason, err error) {
 		var wg sync.WaitGroup
 		for _, leg := range legs {
 			if leg != nil && !reason.Clean() {
-				wg.Go(func() { leg.Abort(reason) })
+				wg.Go(func() {
+					defer m.survive()
+					leg.Abort(reason)
+				})
 			}
 		}
 		wg.Wait()
