@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -16,8 +17,8 @@ type Bus interface {
 	Hold(device string, answer Answerer) (release func())
 	// Ask puts a request to the node that holds device and returns its answer. While
 	// no node does, or the one that did has just lost it, it waits up to wait for
-	// one that does, then returns errNotConnected; also when ctx ends meanwhile with
-	// cause errHandshake.
+	// one that does, then returns errNotConnected. When ctx ends meanwhile, the error
+	// wraps its cause as well.
 	Ask(ctx context.Context, device string, wait time.Duration, r Request) (Answer, error)
 	// Tell lets every node know, this one included, that a device's identity has
 	// changed or is gone. It returns when this node has acted on it.
@@ -49,7 +50,6 @@ var (
 	errNotConnected = errors.New("device is not connected")
 	errNoAnswer     = errors.New("device did not answer")
 	errDeviceBusy   = errors.New("device has too many requests waiting for an answer")
-	errHandshake    = errors.New("the stream's handshake time is over") // a cause of ctx
 )
 
 // localBus is the bus of a hub that is one node.
@@ -97,8 +97,8 @@ func (b *localBus) Ask(ctx context.Context, device string, wait time.Duration, r
 	var failed *holder
 	for {
 		h, err := b.await(patience, device, failed)
-		if errors.Is(err, errHandshake) {
-			err = errNotConnected // nobody was asked: who waited knows what for
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", errNotConnected, err) // nobody was asked
 		}
 		if err != nil {
 			return Answer{}, err

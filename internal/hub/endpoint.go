@@ -15,6 +15,9 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
+// errRevoked says that the right to a stream has been taken away.
+var errRevoked = errors.New("the right that the stream was opened with has been taken away")
+
 // joinStream is the streaming endpoint: it lets the bearer of a stream token join
 // that stream on that side, once (docs/protocol.md, The streaming endpoint).
 func (h *Hub) joinStream(w http.ResponseWriter, r *request) {
@@ -24,15 +27,8 @@ func (h *Hub) joinStream(w http.ResponseWriter, r *request) {
 		return
 	}
 	place, err := h.claim(r, token)
-	switch {
-	case errors.Is(err, rendezvous.ErrUnknown):
-		h.refuseLeg(w, r, token, wire.ErrStreamGone, err)
-		return
-	case errors.Is(err, rendezvous.ErrTaken), errors.Is(err, errRevoked):
-		h.refuseLeg(w, r, token, wire.ErrUnauthorizedAccess, err)
-		return
-	case err != nil:
-		h.failed(w, r, err)
+	if err != nil {
+		h.notClaimed(w, r, token, err)
 		return
 	}
 	leg, err := stream.Accept(w, r.Request)
@@ -51,19 +47,28 @@ func (h *Hub) claim(r *request, t streamToken) (*rendezvous.Place, error) {
 	if err := h.stands(r.Context(), t); err != nil {
 		return nil, err
 	}
-	place, err := h.rendezvous.Claim(t.Stream, t.Side)
+	place, err := h.rendezvous.Claim(t.Stream, t.Side, rendezvous.Guest{Remote: r.RemoteAddr, Credential: t.Credential})
 	if err != nil {
 		return nil, err
-	}
-	h.noteLeg(t.Stream, t.Side, leg{remote: r.RemoteAddr, credential: t.Credential})
-	if t.Side == wire.SideDevice {
-		h.rendezvous.Admit(t.Stream, t.Credential)
 	}
 	if err := h.stands(r.Context(), t); err != nil {
 		h.rendezvous.End(t.Stream, wire.EndRevoked)
 		return nil, err
 	}
 	return place, nil
+}
+
+// notClaimed answers for an error of claim.
+func (h *Hub) notClaimed(w http.ResponseWriter, r *request, t streamToken, err error) {
+	_, taken := errors.AsType[*rendezvous.TakenError](err)
+	switch {
+	case errors.Is(err, rendezvous.ErrUnknown):
+		h.refuseLeg(w, r, t, wire.ErrStreamGone, err)
+	case taken, errors.Is(err, errRevoked):
+		h.refuseLeg(w, r, t, wire.ErrUnauthorizedAccess, err)
+	default:
+		h.failed(w, r, err)
+	}
 }
 
 // bearer reads the stream token, which must be for the stream in the path.
@@ -111,8 +116,12 @@ func (h *Hub) admitsService(ctx context.Context, device wire.Device, t streamTok
 // refuseLeg turns a leg away, before the upgrade. That somebody came with a token
 // that was used before, or with a forged one, is for the log (security.md T14).
 func (h *Hub) refuseLeg(w http.ResponseWriter, r *request, t streamToken, code wire.ErrorCode, err error) {
+	takenFrom := ""
+	if taken, ok := errors.AsType[*rendezvous.TakenError](err); ok {
+		takenFrom = taken.By.Remote
+	}
 	h.log.Warn("leg refused", "stream", escaped(r.id), "device", t.Device, "side", t.Side, "remote", r.RemoteAddr,
-		"taken_from", h.legOf(t.Stream, t.Side).remote, "err", err, "tracking", r.tracking)
+		"taken_from", takenFrom, "err", err, "tracking", r.tracking)
 	wire.WriteError(w, code, err.Error(), r.tracking, 0)
 }
 

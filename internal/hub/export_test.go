@@ -35,9 +35,7 @@ func (h *Hub) TestLegToken(token string, expires time.Time) (credential.Secret, 
 
 // TestIdle reports whether the hub holds nothing for any stream.
 func (h *Hub) TestIdle() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.streams) == 0 && len(h.rendezvous.List()) == 0
+	return len(h.rendezvous.List()) == 0
 }
 
 // TestWaiting reports how many requests wait for a device to connect.

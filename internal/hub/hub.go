@@ -7,7 +7,7 @@
 //	auth.go      who asks: SAS tokens, for services and devices
 //	identities.go, initiate.go, endpoint.go, devices.go   what is done about it
 //	bus.go       from the node that is asked to the node that holds the device
-//	streams.go, token.go   streams that are open, and the tokens for their legs
+//	streams.go   what is logged of a stream      token.go   stream tokens
 //	datadir.go, ca.go   what is on disk, and the private CA
 //
 // Its sub-packages keep one state each and do not know each other: registry on
@@ -61,9 +61,8 @@ type Hub struct {
 	server      *http.Server
 	conns       sync.WaitGroup // MQTT in TLS, a goroutine each
 
-	mu      sync.Mutex
-	holds   map[string]func() // releases the bus's hold on a device
-	streams map[string]*live
+	mu    sync.Mutex
+	holds map[string]func() // releases the bus's hold on a device
 }
 
 // Open binds the hub's addresses and opens its data dir, making what a first start
@@ -73,7 +72,7 @@ func Open(ctx context.Context, o Options) (_ *Hub, err error) {
 	if err := o.setDefaults(os.Hostname); err != nil {
 		return nil, err
 	}
-	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func()), streams: make(map[string]*live)}
+	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func())}
 	defer func() {
 		if err != nil {
 			h.closeAll()
@@ -232,12 +231,11 @@ func (h *Hub) closeListeners() {
 // closeAll ends what there is, in the order in which it depends on each other.
 func (h *Hub) closeAll() {
 	h.closeListeners()
-	h.stopWaiting()
+	if h.rendezvous != nil {
+		h.rendezvous.Close() // also tells who waits for a device's answer
+	}
 	if h.server != nil {
 		h.closeServer()
-	}
-	if h.rendezvous != nil {
-		h.rendezvous.Close()
 	}
 	if h.broker != nil {
 		if err := h.broker.Close(); err != nil {

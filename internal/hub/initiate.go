@@ -38,15 +38,12 @@ func (h *Hub) initiate(w http.ResponseWriter, r *request) {
 		ID: newID(), Name: r.name, Device: device.DeviceID, Generation: device.GenerationID,
 		Policy: r.principal.policy, PolicyCredential: r.principal.credential, Created: time.Now(),
 	}
-	waiting, stopWaiting := context.WithCancelCause(r.Context())
-	defer stopWaiting(nil)
-	h.noteStream(s.ID, &live{stopWaiting: stopWaiting, legs: make(map[wire.Side]leg, 2)})
-	if err := h.rendezvous.Create(s); err != nil {
-		h.forgetStream(s.ID)
+	ctx, err := h.rendezvous.Create(r.Context(), s)
+	if err != nil {
 		h.noRoom(w, r, err)
 		return
 	}
-	said, err := h.ask(waiting, s, wait, answer)
+	said, err := h.ask(ctx, s, wait, answer)
 	if err != nil {
 		h.notAsked(w, r, s, device, err, wait, answer)
 		return
@@ -70,30 +67,19 @@ func (h *Hub) beginLongCall(w http.ResponseWriter, r *request) bool {
 // ask puts a new stream to its device. An answer does not count when the stream has
 // ended in the meantime, or its credential was taken away.
 func (h *Hub) ask(ctx context.Context, s rendezvous.Stream, wait, answer time.Duration) (Answer, error) {
-	expires := s.Created.Add(h.o.HandshakeTimeout)
-	ctx, cancel := context.WithDeadlineCause(ctx, expires, errHandshake)
-	defer cancel()
 	said, err := h.bus.Ask(ctx, s.Device, wait, Request{
-		Stream: s.ID, Name: s.Name, Generation: s.Generation, Expires: expires, Timeout: answer,
+		Stream: s.ID, Name: s.Name, Generation: s.Generation,
+		Expires: s.Created.Add(h.o.HandshakeTimeout), Timeout: answer,
 	})
 	if err != nil || !said.Accepted {
 		return said, err
 	}
-	h.admit(s.ID, said.Credential)
+	h.rendezvous.Admit(s.ID, said.Credential)
 	err = h.stands(ctx, streamToken{Side: wire.SideDevice, Device: s.Device, Generation: s.Generation, Credential: said.Credential})
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return said, err
-}
-
-// admit binds a stream to the credential of the device that accepted it. A leg
-// that came before stays bound to its own, which may be another connection's.
-func (h *Hub) admit(stream, credential string) {
-	h.rendezvous.Admit(stream, credential)
-	if came := h.legOf(stream, wire.SideDevice); came.credential != "" {
-		h.rendezvous.Admit(stream, came.credential)
-	}
 }
 
 // answer tells the service what the device said.
@@ -152,28 +138,32 @@ func (h *Hub) noRoom(w http.ResponseWriter, r *request, err error) {
 	h.refuse(w, r, wire.ErrThrottling, err.Error())
 }
 
-// notAsked answers for an error of Ask, and ends the stream that came to nothing.
+// notAsked answers for an error of ask, and ends the stream that came to nothing.
 func (h *Hub) notAsked(w http.ResponseWriter, r *request, s rendezvous.Stream, d wire.Device, err error, wait, answer time.Duration) {
 	reason, code, message, timeout := wire.EndOffline, wire.ErrUnavailable, err.Error(), time.Duration(0)
+	var early wire.EndReason // why the stream had ended by itself
+	if ended, ok := errors.AsType[*rendezvous.EndedError](err); ok {
+		early = ended.Reason
+	}
 	switch {
+	case early == wire.EndStopping:
+		message = rendezvous.ErrStopping.Error()
+	case early == wire.EndRevoked, errors.Is(err, errRevoked):
+		reason, code, message = wire.EndRevoked, wire.ErrDeviceNotFound, errRevoked.Error()
+	case early == "" && r.Context().Err() != nil:
+		reason, message = wire.EndAborted, "the service went away before the device answered"
 	case errors.Is(err, errNotConnected):
 		code, message, timeout = wire.ErrDeviceNotOnline, offline(d, time.Now()), wait
 	case errors.Is(err, errNoAnswer):
 		reason, code, timeout = wire.EndExpired, wire.ErrGatewayTimeout, answer
-	case errors.Is(err, errHandshake):
-		reason, code, timeout = wire.EndExpired, wire.ErrGatewayTimeout, h.o.HandshakeTimeout
+	case early == wire.EndExpired:
+		code, message, timeout = wire.ErrGatewayTimeout, "the stream's handshake time is over", h.o.HandshakeTimeout
 	case errors.Is(err, errDeviceBusy):
 		reason, code = wire.EndRejected, wire.ErrThrottling
-	case errors.Is(err, rendezvous.ErrStopping):
-		reason = wire.EndStopping
-	case errors.Is(err, errRevoked):
-		reason, code = wire.EndRevoked, wire.ErrDeviceNotFound
-	case r.Context().Err() != nil:
-		reason, message = wire.EndAborted, "the service went away before the device answered"
 	default:
 		h.log.Warn("ask device for a stream", "device", s.Device, "stream", s.ID, "err", err)
 	}
-	h.rendezvous.End(s.ID, reason)
+	h.rendezvous.End(s.ID, reason) // unless it has ended
 	h.refuseAfter(w, r, code, message, timeout)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -206,9 +207,8 @@ func TestUnreadableIdentity(t *testing.T) {
 	good := h.registry
 	h.registry = registry.New(brokenStore{})
 	defer func() { h.registry = good }()
-	ctx, stop := context.WithCancelCause(t.Context())
-	h.noteStream("1", &live{stopWaiting: stop})
-	if err := h.rendezvous.Create(rendezvous.Stream{ID: "1", Device: "pi-1", Generation: d.GenerationID, Created: time.Now()}); err != nil {
+	ctx, err := h.rendezvous.Create(t.Context(), rendezvous.Stream{ID: "1", Device: "pi-1", Generation: d.GenerationID, Created: time.Now()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	h.identityChanged("pi-2")
@@ -217,7 +217,7 @@ func TestUnreadableIdentity(t *testing.T) {
 	}
 	h.identityChanged("pi-1")
 	<-ctx.Done()
-	if err := context.Cause(ctx); err != errRevoked {
-		t.Errorf("the stream ended with %v", err)
+	if ended, ok := errors.AsType[*rendezvous.EndedError](context.Cause(ctx)); !ok || ended.Reason != wire.EndRevoked {
+		t.Errorf("the stream ended with %v", context.Cause(ctx))
 	}
 }

@@ -56,7 +56,7 @@ func bare(t *testing.T, s store.Store, log io.Writer) *Hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &Hub{names: n, log: slog.New(slog.NewTextHandler(log, nil)), streams: map[string]*live{}, holds: map[string]func(){}}
+	h := &Hub{names: n, log: slog.New(slog.NewTextHandler(log, nil)), holds: map[string]func(){}}
 	h.o.HandshakeTimeout = wire.HandshakeTimeout
 	if s != nil {
 		h.registry = registry.New(s)

@@ -1,9 +1,12 @@
 package rendezvous
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,24 +24,26 @@ type meeting struct {
 	device, service gate
 	up, down        atomic.Int64 // service to device, device to service
 	over            chan struct{}
+	cancel          context.CancelCauseFunc
 	expiry          *time.Timer
 
-	mu      sync.Mutex
-	Stream  // only DeviceCredential changes
-	claimed map[wire.Side]bool
-	legs    map[wire.Side]stream.Half
-	first   wire.Side // which side ended first, cleanly
-	ended   bool
-	reason  wire.EndReason
+	mu     sync.Mutex
+	Stream // only DeviceCredential changes
+	guests map[wire.Side]Guest
+	legs   map[wire.Side]stream.Half
+	first  wire.Side // which side ended first, cleanly
+	ended  bool
+	reason wire.EndReason
 }
 
-func newMeeting(r *Rendezvous, s Stream) *meeting {
+func newMeeting(r *Rendezvous, s Stream, cancel context.CancelCauseFunc) *meeting {
 	m := &meeting{
-		r:       r,
-		Stream:  s,
-		over:    make(chan struct{}),
-		claimed: make(map[wire.Side]bool, 2),
-		legs:    make(map[wire.Side]stream.Half, 2),
+		r:      r,
+		Stream: s,
+		cancel: cancel,
+		over:   make(chan struct{}),
+		guests: make(map[wire.Side]Guest, 2),
+		legs:   make(map[wire.Side]stream.Half, 2),
 	}
 	m.device.init(wire.SideDevice, m.over)
 	m.service.init(wire.SideService, m.over)
@@ -57,19 +62,24 @@ func (m *meeting) stream() Stream {
 func (m *meeting) admit(deviceCredential string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.DeviceCredential = deviceCredential
+	if _, came := m.guests[wire.SideDevice]; !came {
+		m.DeviceCredential = deviceCredential
+	}
 }
 
-func (m *meeting) claim(side wire.Side) (*Place, error) {
+func (m *meeting) claim(side wire.Side, g Guest) (*Place, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended {
 		return nil, ErrUnknown
 	}
-	if m.claimed[side] {
-		return nil, ErrTaken
+	if by, taken := m.guests[side]; taken {
+		return nil, &TakenError{by}
 	}
-	m.claimed[side] = true
+	m.guests[side] = g
+	if side == wire.SideDevice {
+		m.DeviceCredential = g.Credential
+	}
 	return &Place{m, side}, nil
 }
 
@@ -150,40 +160,43 @@ func (m *meeting) finish(side wire.Side) {
 	}
 }
 
-// end ends the stream once; the first reason is kept. Unless it is a clean one,
-// both legs are told of it.
+// end ends the stream once; the first reason is kept.
 func (m *meeting) end(reason wire.EndReason, err error) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.ended {
-		m.mu.Unlock()
 		return
 	}
 	m.ended, m.reason = true, reason
-	legs := []stream.Half{m.legs[wire.SideDevice], m.legs[wire.SideService]}
-	s := m.Stream
-	m.mu.Unlock()
-
 	m.expiry.Stop()
-	joined := legs[0] != nil && legs[1] != nil
-	// Telling a leg may take a moment, which whoever ends many streams has not.
-	m.r.wg.Go(func() {
+	m.cancel(&EndedError{reason})
+	summary := Summary{
+		Stream: m.Stream, Reason: reason, Err: err, Joined: len(m.legs) == 2,
+		DeviceRemote: m.guests[wire.SideDevice].Remote, ServiceRemote: m.guests[wire.SideService].Remote,
+	}
+	legs := slices.Collect(maps.Values(m.legs))
+	// Telling a leg may take a moment, which whoever ends many streams has not. Who
+	// finds the stream ended may count on this goroutine to be there.
+	m.r.wg.Go(func() { m.dissolve(summary, legs) })
+}
+
+// dissolve tells the legs of an end that is not a clean one, lets them close, and
+// reports the stream.
+func (m *meeting) dissolve(s Summary, legs []stream.Half) {
+	if !s.Reason.Clean() {
 		var wg sync.WaitGroup
 		for _, leg := range legs {
-			if leg != nil && !reason.Clean() {
-				wg.Go(func() {
-					defer m.survive()
-					leg.Abort(reason)
-				})
-			}
-		}
-		wg.Wait()
-		close(m.over)
-		m.r.remove(m)
-		if m.r.o.Ended != nil {
-			m.r.o.Ended(Summary{
-				Stream: s, Reason: reason, Err: err, Joined: joined,
-				Up: m.up.Load(), Down: m.down.Load(), Duration: time.Since(s.Created),
+			wg.Go(func() {
+				defer m.survive()
+				leg.Abort(s.Reason)
 			})
 		}
-	})
+		wg.Wait()
+	}
+	close(m.over)
+	m.r.remove(m)
+	if m.r.o.Ended != nil {
+		s.Up, s.Down, s.Duration = m.up.Load(), m.down.Load(), time.Since(s.Created)
+		m.r.o.Ended(s)
+	}
 }

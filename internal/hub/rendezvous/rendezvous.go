@@ -9,6 +9,7 @@
 package rendezvous
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -33,8 +34,27 @@ var (
 	ErrPolicyFull = errors.New("the policy's limit of open streams is reached")
 	ErrStopping   = errors.New("the hub is stopping")
 	ErrUnknown    = errors.New("no such stream: it has ended or was never opened")
-	ErrTaken      = errors.New("this side of the stream has joined already")
 )
+
+// TakenError is Claim's error for a place that somebody has taken before.
+type TakenError struct {
+	By Guest
+}
+
+func (e *TakenError) Error() string { return "this side of the stream has joined already" }
+
+// EndedError is the cause that a stream's context ends with.
+type EndedError struct {
+	Reason wire.EndReason
+}
+
+func (e *EndedError) Error() string { return "the stream has ended: " + string(e.Reason) }
+
+// Guest is who takes a side's place: where from, and the key that lets it in.
+type Guest struct {
+	Remote     string // address, host:port
+	Credential string
+}
 
 // Stream says what a stream is and who is behind it. It does not change.
 type Stream struct {
@@ -44,10 +64,12 @@ type Stream struct {
 	// Generation is the life of the device identity that the stream belongs to.
 	Generation string
 	// Policy is the shared access policy that opened the stream, PolicyCredential
-	// and DeviceCredential name the keys that let the two sides in. The last is
-	// empty until the device has been asked.
+	// names the key it was opened with.
 	Policy           string
 	PolicyCredential string
+	// DeviceCredential names the key that lets the device's side in: that of its
+	// leg, or before there is one, of the control connection that accepted. Empty
+	// before both.
 	DeviceCredential string
 	Created          time.Time
 }
@@ -56,8 +78,11 @@ type Stream struct {
 // reason says it all.
 type Summary struct {
 	Stream
-	Reason   wire.EndReason
-	Err      error
+	Reason wire.EndReason
+	Err    error
+	// DeviceRemote and ServiceRemote are where the legs came from, "" for none.
+	DeviceRemote, ServiceRemote string
+
 	Joined   bool  // both legs had met
 	Up, Down int64 // bytes handed on, service to device and device to service
 	Duration time.Duration
@@ -118,24 +143,26 @@ func New(o Options) *Rendezvous {
 }
 
 // Create makes room for a stream and starts its handshake time. It ends by itself
-// with EndExpired when the legs have not met in time.
-func (r *Rendezvous) Create(s Stream) error {
+// with EndExpired when the legs have not met in time. The context returned is one
+// for the stream's life: it ends with ctx, or with an *EndedError as its cause.
+func (r *Rendezvous) Create(ctx context.Context, s Stream) (context.Context, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.stopping:
-		return ErrStopping
+		return nil, ErrStopping
 	case len(r.streams) >= r.o.MaxStreams:
-		return ErrHubFull
+		return nil, ErrHubFull
 	case r.devices[s.Device] >= r.o.MaxPerDevice:
-		return ErrDeviceFull
+		return nil, ErrDeviceFull
 	case r.policies[s.Policy] >= r.o.MaxPerPolicy:
-		return ErrPolicyFull
+		return nil, ErrPolicyFull
 	}
-	r.streams[s.ID] = newMeeting(r, s)
+	ctx, cancel := context.WithCancelCause(ctx)
+	r.streams[s.ID] = newMeeting(r, s, cancel)
 	r.devices[s.Device]++
 	r.policies[s.Policy]++
-	return nil
+	return ctx, nil
 }
 
 // remove forgets a stream that has ended. It must be called once for each.
@@ -163,8 +190,8 @@ func (r *Rendezvous) find(id string) *meeting {
 	return r.streams[id]
 }
 
-// Admit notes the credential that the device's control connection came with, once
-// the device has been asked.
+// Admit notes the credential of the control connection over which the device
+// accepted. A leg that has come is bound to its own, which may be another's.
 func (r *Rendezvous) Admit(id, deviceCredential string) {
 	if m := r.find(id); m != nil {
 		m.admit(deviceCredential)
@@ -172,14 +199,14 @@ func (r *Rendezvous) Admit(id, deviceCredential string) {
 }
 
 // Claim takes side's one place on a stream, for good: it is what makes a stream
-// token good for one use. The caller must Join or Abandon it. ErrUnknown or
-// ErrTaken.
-func (r *Rendezvous) Claim(id string, side wire.Side) (*Place, error) {
+// token good for one use. The caller must Join or Abandon it. ErrUnknown or a
+// *TakenError.
+func (r *Rendezvous) Claim(id string, side wire.Side, g Guest) (*Place, error) {
 	m := r.find(id)
 	if m == nil {
 		return nil, ErrUnknown
 	}
-	return m.claim(side)
+	return m.claim(side, g)
 }
 
 // Place is one side's place on a stream.
