@@ -19,11 +19,6 @@ const (
 	maxPages = 1000
 	// anyVersion as etag lets an update or deletion go through whatever changed.
 	anyVersion = "*"
-
-	// headerContinuation carries the name of the next page of a list. Hub to
-	// service, and back in the next request. Source: docs/protocol.md, Identity
-	// registry.
-	headerContinuation = "X-Ms-Continuation"
 )
 
 // CreateDevice registers an identity and returns it as the hub has it, with keys:
@@ -100,11 +95,12 @@ func (s *Service) ListDevices(ctx context.Context) ([]Identity, error) {
 			return nil, fmt.Errorf("list devices on %s: %w", s.hub.authority(), err)
 		}
 		all = append(all, page...)
-		next := answer.Get(headerContinuation)
+		next := answer.Get(wire.HeaderContinuation)
 		if next == "" {
 			return all, nil
 		}
-		c.header = http.Header{headerContinuation: {next}}
+		c.header = http.Header{}
+		c.header.Set(wire.HeaderContinuation, next)
 	}
 	return nil, fmt.Errorf("list devices on %s: no end after %d pages", s.hub.authority(), maxPages)
 }

@@ -90,11 +90,11 @@ func TestListDevicesFollowsPages(t *testing.T) {
 			t.Errorf("asked for %s", r.RequestURI)
 		}
 		page := 0
-		if from := r.Header.Get(headerContinuation); from != "" {
+		if from := r.Header.Get(wire.HeaderContinuation); from != "" {
 			_, _ = fmt.Sscan(from, &page)
 		}
 		if page+1 < pages {
-			w.Header().Set(headerContinuation, fmt.Sprint(page+1))
+			w.Header().Set(wire.HeaderContinuation, fmt.Sprint(page+1))
 		}
 		var devices []Identity
 		for i := range perPage {
@@ -118,7 +118,7 @@ func TestListDevicesFollowsPages(t *testing.T) {
 
 func TestListDevicesEnds(t *testing.T) {
 	hub := (&testHub{api: func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set(headerContinuation, "again")
+		w.Header().Set(wire.HeaderContinuation, "again")
 		_, _ = w.Write([]byte("[]"))
 	}}).start(t)
 	if _, err := hub.service(Options{Proxy: noProxy}).ListDevices(t.Context()); err == nil {

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,12 +11,8 @@ import (
 // maxList is the most identities one answer lists.
 const maxList = 1000
 
-// headerContinuation comes with a full page of a list, and with the request for the
-// next one. Azure has it for queries only (docs/protocol.md, Identity registry).
-const headerContinuation = "x-ms-continuation"
-
 // listDevices answers with up to top identities in the order of their IDs. Azure
-// has no paging here; who wants more goes on with after=ID, or with the header.
+// has no paging here; who wants more goes on with the header.
 func (h *Hub) listDevices(w http.ResponseWriter, r *request) {
 	top := maxList
 	query := r.URL.Query()
@@ -29,14 +24,13 @@ func (h *Hub) listDevices(w http.ResponseWriter, r *request) {
 		}
 		top = n
 	}
-	after := cmp.Or(query.Get("after"), r.Header.Get(headerContinuation))
-	list, err := h.registry.List(r.Context(), after, top)
+	list, err := h.registry.List(r.Context(), r.Header.Get(wire.HeaderContinuation), top)
 	if err != nil {
 		h.failed(w, r, err)
 		return
 	}
 	if len(list) == top {
-		w.Header().Set(headerContinuation, list[top-1].DeviceID) // has no character that a header could not
+		w.Header().Set(wire.HeaderContinuation, list[top-1].DeviceID) // has no character that a header could not
 	}
 	if list == nil {
 		list = []wire.Device{}

@@ -57,7 +57,7 @@ func ParseClose(code int, text string) (reason EndReason, clean bool) {
 		return EndProtocol, false
 	case CloseError:
 		switch r := EndReason(text); r {
-		case EndAborted, EndExpired, EndRevoked, EndStopping, EndProtocol:
+		case EndAborted, EndRejected, EndOffline, EndExpired, EndRevoked, EndStopping, EndProtocol:
 			return r, false
 		}
 	}

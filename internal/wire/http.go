@@ -24,6 +24,9 @@ const (
 	// HeaderStreamToken is the bearer token of the service's leg. Hub to service,
 	// only beside True. Shape: A-Za-z0-9-._~ , at most MaxToken bytes.
 	HeaderStreamToken = "iothub-streaming-auth-token"
+	// HeaderContinuation comes with a full page of a list, and goes with the request
+	// for the next one. Opaque to clients. Azure has it for queries only.
+	HeaderContinuation = "x-ms-continuation"
 	// HeaderErrorCode names the error of a response (ErrorCode.Name).
 	HeaderErrorCode = "iothub-errorcode"
 )

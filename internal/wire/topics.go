@@ -174,9 +174,9 @@ func (u UserName) String() string {
 func ParseUserName(s string) (UserName, bool) {
 	// "?" may stand in an ID, even in front, so the first "/?" need not be the one.
 	path, query := s, ""
-	if i := strings.Index(s, "/?api-version="); i >= 0 {
+	if i := strings.LastIndex(s, "/?api-version="); i >= 0 {
 		path, query = s[:i], s[i+2:]
-	} else if i := strings.Index(s, "/api-version="); i >= 0 {
+	} else if i := strings.LastIndex(s, "/api-version="); i >= 0 {
 		path, query = s[:i], s[i+1:]
 	} else if i := strings.LastIndex(s, "/?"); i >= 0 {
 		path, query = s[:i], s[i+2:]

@@ -88,10 +88,10 @@ func (s Side) Other() Side {
 
 // ValidID reports whether id can name a device or module: 1 to 128 characters
 // of ASCII letters, digits and - . + % _ # * ? ! ( ) , = @ $ ' : , except "."
-// and "..", which paths give a meaning of their own. Source: docs/protocol.md,
-// Identity registry.
+// and "..", which paths give a meaning of their own, and those with "%2F", which a
+// resource in a SAS token may not hide. Source: docs/protocol.md, Identity registry.
 func ValidID(id string) bool {
-	return id != "." && id != ".." && made(id, MaxID, "-.+%_#*?!(),=@$':")
+	return id != "." && id != ".." && made(id, MaxID, "-.+%_#*?!(),=@$':") && !strings.Contains(strings.ToUpper(id), "%2F")
 }
 
 // ValidStreamName reports whether name can travel in a topic unescaped, since no
