@@ -156,7 +156,7 @@ func TestRoutesAndCallers(t *testing.T) {
 // The resource of a token may be narrower than the hub; it covers whole segments.
 func TestRoutesAndResources(t *testing.T) {
 	w := newWorld(t, hub.Options{})
-	for _, id := range []string{"dev1", "dev10", "a%2Fb", "api-version=1"} {
+	for _, id := range []string{"dev1", "dev10", "api-version=1"} {
 		w.AddDevice(id)
 	}
 	owner := w.ConnectionString("iothubowner").SharedAccessKey
