@@ -49,7 +49,7 @@ func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // wakes the handshake
+	stop := context.AfterFunc(ctx, func() { _ = conn.NetConn().Close() }) // wakes the handshake
 	head := &headConn{Conn: conn, in: bufio.NewReaderSize(conn, headRoom)}
 	dialer := websocket.Dialer{
 		NetDialTLSContext: func(context.Context, string, string) (net.Conn, error) { return head, nil },
@@ -59,7 +59,8 @@ func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) 
 	if o.UserAgent != "" {
 		header.Set("User-Agent", o.UserAgent)
 	}
-	_, resp, err := dialer.DialContext(ctx, url, header)
+	// Given ctx, the library fails by a deadline of its own, before ctx says why.
+	_, resp, err := dialer.DialContext(context.WithoutCancel(ctx), url, header)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -73,7 +74,6 @@ func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) 
 		}
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Time{}) // the library's, for the handshake
 	return newConn(newFrameConn(conn, head.in, true), wire.DrainSilence), nil
 }
 
@@ -117,15 +117,22 @@ func dialTLS(ctx context.Context, rawURL string, o DialOptions) (*tls.Conn, erro
 type headConn struct {
 	net.Conn
 	in   *bufio.Reader
+	size int  // bytes of the head so far
 	line int  // characters of the current line so far
 	done bool // the empty line has been given
 }
+
+// maxHead bounds the head of a response, which net/http does not.
+const maxHead = 32 << 10
 
 // Read returns a line, or a part of one. After the head it returns what there is:
 // that is the body of a refusal.
 func (h *headConn) Read(p []byte) (int, error) {
 	if h.done {
 		return h.in.Read(p)
+	}
+	if h.size > maxHead {
+		return 0, errors.New("head of the response is too long")
 	}
 	if _, err := h.in.Peek(1); err != nil {
 		return 0, err
@@ -135,6 +142,7 @@ func (h *headConn) Read(p []byte) (int, error) {
 		ahead = ahead[:i+1]
 	}
 	n := copy(p, ahead)
+	h.size += n
 	switch text := bytes.TrimRight(p[:n], "\r\n"); {
 	case p[n-1] != '\n':
 		h.line += len(text)

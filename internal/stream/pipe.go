@@ -100,10 +100,14 @@ type Meter struct{ AToB, BToA atomic.Int64 }
 func Pipe(ctx context.Context, a, b Half, m *Meter) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	aborted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(aborted)
 		reason := Reason(context.Cause(ctx))
-		a.Abort(reason)
-		b.Abort(reason)
+		var wg sync.WaitGroup
+		wg.Go(func() { a.Abort(reason) })
+		wg.Go(func() { b.Abort(reason) })
+		wg.Wait()
 	})
 	half := func(dst, src Half, count *atomic.Int64) {
 		err := Copy(dst, src, count)
@@ -118,7 +122,9 @@ func Pipe(ctx context.Context, a, b Half, m *Meter) error {
 	wg.Go(func() { half(b, a, &m.AToB) })
 	wg.Go(func() { half(a, b, &m.BToA) })
 	wg.Wait()
-	stop()
+	if !stop() {
+		<-aborted // or Close would make a clean end of a break
+	}
 	wg.Go(func() { _ = a.Close() }) // how the stream ended is known by now
 	wg.Go(func() { _ = b.Close() })
 	wg.Wait()

@@ -5,15 +5,16 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/farportio/farport/internal/wire"
 )
 
 // recordConn stands below TLS, which takes one write per record and two reads, of
 // 16 KiB at most, where a leg's chunk is 64 KiB. It gathers: the records of one
-// chunk go out in one write, and what has arrived comes in with one read. It also
-// knows whether a whole record has arrived, so that a leg can fill a chunk without
-// waiting. While nothing comes it holds no buffer.
+// chunk go out in one write, and what has arrived comes in with one read. It can
+// also be read without waiting, so that a leg fills a chunk with what there is.
+// While nothing comes it holds no buffer.
 //
 // It has one reader and one writer at a time, which crypto/tls sees to.
 type recordConn struct {
@@ -24,6 +25,7 @@ type recordConn struct {
 	header [recordHeader]byte // of the record being handed on, as far as it has been
 	got    int                // bytes of header; 0 while the record's body is handed on
 	left   int                // bytes of that body that are still to come
+	eager  atomic.Bool        // Read returns errNothing rather than wait
 
 	mu      sync.Mutex
 	gathers bool
@@ -34,6 +36,16 @@ type recordConn struct {
 // recordHeader is the length of a TLS record's header: type, version, length of
 // the body (RFC 8446 §5.1).
 const recordHeader = 5
+
+// errNothing says that a read would have had to wait. It is temporary, so TLS goes
+// on where it was.
+var errNothing net.Error = nothing{}
+
+type nothing struct{}
+
+func (nothing) Error() string   { return "nothing more has arrived" }
+func (nothing) Timeout() bool   { return true }
+func (nothing) Temporary() bool { return true }
 
 // recordBuffer has room for a chunk with its frame header, and for what TLS adds
 // to the five records that take (RFC 8446 §5.2: 256 bytes each at most).
@@ -66,11 +78,21 @@ func recordsOf(c net.Conn) *recordConn {
 	return r
 }
 
-// Read hands on no more than the rest of one record's header or body, so that TLS
-// keeps nothing back that arrived does not know of.
+// wait says whether Read waits for bytes. A nil recordConn always does.
+func (c *recordConn) wait(wait bool) {
+	if c != nil {
+		c.eager.Store(!wait)
+	}
+}
+
+// Read hands on no more than the rest of one record's header or body, so that it
+// knows where records begin, and reads ahead only inside one.
 func (c *recordConn) Read(p []byte) (int, error) {
 	if limit := c.limit(); len(p) > limit {
 		p = p[:limit]
+	}
+	if c.in == nil && c.eager.Load() {
+		return 0, errNothing
 	}
 	if c.in == nil && c.left == 0 && c.got == 0 {
 		n, err := c.Conn.Read(p) // idle: wait without a buffer
@@ -117,15 +139,6 @@ func (c *recordConn) handOn(p []byte) {
 	if c.got == recordHeader {
 		c.got, c.left = 0, int(binary.BigEndian.Uint16(c.header[3:]))
 	}
-}
-
-// arrived reports whether a whole record is there to be read at once.
-func (c *recordConn) arrived() bool {
-	if c == nil || c.in == nil || c.left > 0 || c.got > 0 {
-		return false
-	}
-	ahead := c.in.b[c.r:c.w]
-	return len(ahead) >= recordHeader && len(ahead) >= recordHeader+int(binary.BigEndian.Uint16(ahead[3:]))
 }
 
 // gather makes Write collect until flush. A nil recordConn gathers nothing.

@@ -72,9 +72,14 @@ func StreamPath(device, stream string) string {
 	return TwinPath(device) + "/streams/" + url.PathEscape(stream)
 }
 
-// FormatSeconds writes d as a time-out header has it: whole seconds, rounded up.
+// FormatSeconds writes d as a time-out header has it: whole seconds, rounded up, and
+// nothing below 0.
 func FormatSeconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+	seconds := int64(max(d, 0) / time.Second)
+	if d > 0 && d%time.Second > 0 {
+		seconds++
+	}
+	return strconv.FormatInt(seconds, 10)
 }
 
 // ParseSeconds reads a time-out header. A fraction is allowed, since the C# SDK

@@ -45,13 +45,13 @@ type StreamRequest struct {
 //
 // Name, RID and Token must need no escaping; nobody decodes them.
 func (r StreamRequest) Topic() string {
-	return topicStreamRequest + r.Name + "/?$rid=" + r.RID + "&$url=" + url.QueryEscape(r.URL) + "&$auth=" + r.Token
+	return topicStreamRequest + r.Name + "/?$rid=" + r.RID + "&$url=" + escape(r.URL) + "&$auth=" + r.Token
 }
 
 // ParseStreamRequest reads a request as leniently as the real service's traces
 // demand: everything before the last "/" ahead of the "?" may have any number of
 // levels, properties may come in any order, unknown ones are ignored. A topic
-// without $rid, $url or $auth, or with one of them twice, is none.
+// without $rid, $url or $auth, or with any property twice, is none.
 func ParseStreamRequest(topic string) (StreamRequest, bool) {
 	rest, ok := strings.CutPrefix(topic, topicStreamRequest)
 	if !ok {
@@ -122,6 +122,9 @@ func ParseStreamResponse(topic string) (StreamResponse, bool) {
 	return StreamResponse{Status: status, RID: props["$rid"]}, true
 }
 
+// escape escapes all that a query may not hold as it is, a space as %20.
+func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
 // properties splits "k=v&k=v" without decoding; a key given twice is an error.
 func properties(query string) (map[string]string, bool) {
 	props := make(map[string]string)
@@ -161,7 +164,7 @@ func (u UserName) String() string {
 				rest[k] = v
 			}
 		}
-		s += "?api-version=" + url.QueryEscape(version)
+		s += "?api-version=" + escape(version)
 		if len(rest) > 0 {
 			s += "&" + strings.ReplaceAll(rest.Encode(), "+", "%20")
 		}

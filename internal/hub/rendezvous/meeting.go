@@ -32,6 +32,7 @@ type meeting struct {
 	guests map[wire.Side]Guest
 	legs   map[wire.Side]stream.Half
 	first  wire.Side // which side ended first, cleanly
+	half   bool      // one side has finished
 	ended  bool
 	reason wire.EndReason
 }
@@ -107,7 +108,8 @@ func (m *meeting) join(side wire.Side, leg stream.Half) {
 func (m *meeting) relay(side wire.Side, leg stream.Half) {
 	defer m.survive() // closing
 	defer leg.Close()
-	defer m.survive() // relaying
+	defer func() { <-m.over }() // the leg has been told why
+	defer m.survive()           // relaying
 	own, other, count := &m.device, &m.service, &m.down
 	if side == wire.SideService {
 		own, other, count = &m.service, &m.device, &m.up
@@ -117,16 +119,16 @@ func (m *meeting) relay(side wire.Side, leg stream.Half) {
 		err = stream.Copy(other, leg, count)
 	}
 	if err == nil {
+		m.firstOut(side)
 		err = other.CloseWrite()
 	}
 	if err == nil {
-		m.finish(side)
+		m.finish()
 	} else if _, ok := errors.AsType[*legError](err); ok { // of writing
 		m.end(ending(err), err)
 	} else {
 		m.end(ending(err), &legError{side, err})
 	}
-	<-m.over
 }
 
 // ending is the word for a stream that a leg has broken. An end speaks for itself
@@ -147,15 +149,22 @@ func (m *meeting) survive() {
 	}
 }
 
-// finish notes that side has ended in good order; the second one ends the stream.
-func (m *meeting) finish(side wire.Side) {
+// firstOut notes that side has said all, before the other hears of it.
+func (m *meeting) firstOut(side wire.Side) {
 	m.mu.Lock()
-	first := m.first
-	if first == "" {
+	defer m.mu.Unlock()
+	if m.first == "" {
 		m.first = side
 	}
+}
+
+// finish notes that a side has ended in good order; the second one ends the stream.
+func (m *meeting) finish() {
+	m.mu.Lock()
+	first, second := m.first, m.half
+	m.half = true
 	m.mu.Unlock()
-	if first != "" {
+	if second {
 		m.end(wire.Closed(first), nil)
 	}
 }
