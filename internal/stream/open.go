@@ -103,7 +103,7 @@ func dialTLS(ctx context.Context, rawURL string, o DialOptions) (*tls.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	secure := tls.Client(&recordConn{Conn: conn}, config)
+	secure := tls.Client(newRecordConn(conn), config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, err

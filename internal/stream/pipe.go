@@ -25,17 +25,11 @@ type Half interface {
 
 // TCP makes a TCP connection a Half, whose Abort resets the connection. The
 // connection is the Half's to close.
-func TCP(c *net.TCPConn) Half {
-	raw, err := c.SyscallConn()
-	if err != nil { // closed already, as reading will say
-		raw = nil
-	}
-	return &tcp{TCPConn: c, raw: raw}
-}
+func TCP(c *net.TCPConn) Half { return &tcp{TCPConn: c, raw: rawOf(c)} }
 
 type tcp struct {
 	*net.TCPConn
-	raw syscall.RawConn
+	raw syscall.RawConn // nil where there is none
 }
 
 func (t *tcp) Abort(wire.EndReason) {
@@ -61,9 +55,21 @@ func readChunk(src io.Reader) (*chunk, int, error) {
 	if s, ok := src.(chunkSource); ok {
 		return s.readChunk()
 	}
+	return readHolding(src)
+}
+
+// readHolding holds its chunk while it waits.
+func readHolding(src io.Reader) (*chunk, int, error) {
 	c := chunks.Get().(*chunk)
 	n, err := src.Read(c[:])
 	return c, n, err
+}
+
+func (t *tcp) readChunk() (*chunk, int, error) {
+	if t.raw == nil {
+		return readHolding(t.TCPConn)
+	}
+	return readReady(t.raw, &chunks, func(c *chunk) []byte { return c[:] })
 }
 
 // Copy copies src to dst until src ends, and adds to count what was written.

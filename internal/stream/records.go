@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/farportio/farport/internal/wire"
 )
@@ -14,11 +15,12 @@ import (
 // 16 KiB at most, where a leg's chunk is 64 KiB. It gathers: the records of one
 // chunk go out in one write, and what has arrived comes in with one read. It can
 // also be read without waiting, so that a leg fills a chunk with what there is.
-// While nothing comes it holds no buffer.
+// While nothing comes it holds no buffer, whatever a peer has announced.
 //
 // It has one reader and one writer at a time, which crypto/tls sees to.
 type recordConn struct {
 	net.Conn
+	raw syscall.RawConn // Conn's, where it can be waited for without a buffer; or nil
 
 	in     *recordBuffer      // read ahead; nil when that is nothing
 	r, w   int                // in.b[r:w] has not been handed on
@@ -65,8 +67,10 @@ func (l recordListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &recordConn{Conn: c}, nil
+	return newRecordConn(c), nil
 }
+
+func newRecordConn(c net.Conn) *recordConn { return &recordConn{Conn: c, raw: rawOf(c)} }
 
 // recordsOf finds the recordConn below a TLS connection; nil if there is none.
 func recordsOf(c net.Conn) *recordConn {
@@ -94,15 +98,14 @@ func (c *recordConn) Read(p []byte) (int, error) {
 	if c.in == nil && c.eager.Load() {
 		return 0, errNothing
 	}
-	if c.in == nil && c.left == 0 && c.got == 0 {
-		n, err := c.Conn.Read(p) // idle: wait without a buffer
+	if c.in == nil && c.raw == nil {
+		n, err := c.Conn.Read(p)
 		c.handOn(p[:n])
 		return n, err
 	}
 	if c.in == nil {
-		c.in = recordBuffers.Get().(*recordBuffer)
-		n, err := c.Conn.Read(c.in.b[:])
-		c.r, c.w = 0, n
+		in, n, err := readReady(c.raw, &recordBuffers, func(b *recordBuffer) []byte { return b.b[:] })
+		c.in, c.r, c.w = in, 0, n
 		if n == 0 {
 			c.release()
 			return 0, err
@@ -117,8 +120,10 @@ func (c *recordConn) Read(p []byte) (int, error) {
 }
 
 func (c *recordConn) release() {
-	recordBuffers.Put(c.in)
-	c.in = nil
+	if c.in != nil {
+		recordBuffers.Put(c.in)
+		c.in = nil
+	}
 }
 
 // limit is how many bytes are left of the header or body being handed on.

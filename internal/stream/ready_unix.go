@@ -1,0 +1,54 @@
+//go:build unix
+
+package stream
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// rawOf is what readReady needs of a connection; nil if c has no such thing.
+func rawOf(c net.Conn) syscall.RawConn {
+	if s, ok := c.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
+}
+
+// readReady reads as net.TCPConn does, but takes the buffer out of the pool for the
+// time of each attempt only, so that a connection that waits holds none. The caller
+// puts the buffer back, which is nil if there was none to read into.
+func readReady[B any](raw syscall.RawConn, pool *sync.Pool, bytes func(*B) []byte) (buf *B, n int, err error) {
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		if buf == nil {
+			buf = pool.Get().(*B)
+		}
+		for {
+			n, failed = syscall.Read(int(fd), bytes(buf))
+			if failed != syscall.EINTR {
+				break
+			}
+		}
+		if failed == syscall.EAGAIN {
+			pool.Put(buf)
+			buf = nil
+			return false
+		}
+		return true
+	})
+	switch {
+	case err != nil: // closed, or past its deadline
+		n = 0
+	case failed != nil:
+		n, err = 0, os.NewSyscallError("read", failed)
+	case n == 0:
+		err = io.EOF
+	}
+	return buf, n, err
+}
