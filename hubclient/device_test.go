@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/farportio/farport/internal/credential"
+	"github.com/farportio/farport/internal/skip"
 	"github.com/farportio/farport/internal/wire"
 )
 
@@ -300,7 +301,7 @@ func TestHubEndsControlConnection(t *testing.T) {
 func TestForeignEndpointIsRejectedUndialled(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
-		t.Skip("needs a second loopback address: ", err)
+		skip.Test(t, "needs a second loopback address: "+err.Error())
 	}
 	defer listener.Close()
 	dialled := make(chan struct{})

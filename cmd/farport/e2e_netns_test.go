@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/farportio/farport/internal/skip"
 )
 
 // The network of onlyOutbound443: each place is a network namespace, all three on
@@ -42,12 +44,12 @@ func newNetwork(t *testing.T) *network {
 	t.Helper()
 	n := &network{t: t, ip: require(t, "ip"), bash: require(t, "bash"), timeout: require(t, "timeout")}
 	if os.Geteuid() != 0 {
-		skip(t, "network namespaces need root")
+		skip.Test(t, "network namespaces need root")
 	}
 	for place := range addresses {
 		t.Cleanup(func() { _ = exec.Command(n.ip, "netns", "del", n.name(place)).Run() })
 		if r := run(t, exec.Command(n.ip, "netns", "add", n.name(place)), soon); r.code != 0 {
-			skip(t, "cannot make a network namespace here: "+r.stderr)
+			skip.Test(t, "cannot make a network namespace here: "+r.stderr)
 		}
 		n.do(place, "link", "set", "lo", "up")
 	}

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/farportio/farport/internal/skip"
 )
 
 // soon bounds every wait for something that takes a moment; reaching it is a failure.
@@ -36,17 +38,8 @@ func require(t *testing.T, program string) string {
 			return path
 		}
 	}
-	skip(t, program+" is not installed: apt-get install "+packages[program])
+	skip.Test(t, program+" is not installed: apt-get install "+packages[program])
 	return ""
-}
-
-// skip ends a test that this machine cannot run.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("FARPORT_TEST_REQUIRE") == "all" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // process is a running program. It and what it started are killed when the test

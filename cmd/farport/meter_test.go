@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/farportio/farport/internal/skip"
 )
 
 // openPTY returns both ends of a pseudo-terminal.
@@ -17,19 +19,19 @@ func openPTY(t *testing.T) (screen, tty *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		t.Skip(err)
+		skip.Test(t, err.Error())
 	}
 	t.Cleanup(func() { screen.Close() })
 	if err := unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Skip(err)
+		skip.Test(t, err.Error())
 	}
 	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
 	if err != nil {
-		t.Skip(err)
+		skip.Test(t, err.Error())
 	}
 	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip(err)
+		skip.Test(t, err.Error())
 	}
 	t.Cleanup(func() { tty.Close() })
 	return screen, tty

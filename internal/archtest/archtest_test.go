@@ -50,10 +50,11 @@ var mayImport = map[string][]string{
 	"internal/hub/portal":          {"internal/wire", "internal/credential", "internal/stream", "internal/hub/registry"},
 	"internal/hub/cluster":         {"internal/hub", "internal/hub/store"},
 	"internal/hubtest":             {"internal/hub", "internal/credential", "internal/wire"},
+	"internal/skip":                {},
 }
 
 // onlyTests are the packages of ours that only tests may import.
-var onlyTests = []string{"internal/hubtest", "internal/hub/store/storetest"}
+var onlyTests = []string{"internal/hubtest", "internal/skip", "internal/hub/store/storetest"}
 
 // never are imports of the standard library that a package has to do without.
 var never = map[string][]string{

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/farportio/farport/internal/hub/store"
+	"github.com/farportio/farport/internal/skip"
 )
 
 // TestNoSpace fills a small file system: writes fail with the reason, what was
@@ -17,7 +18,7 @@ import (
 func TestNoSpace(t *testing.T) {
 	folder := t.TempDir()
 	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("mount a small file system: %v", err)
+		skip.Test(t, "mount a small file system: "+err.Error())
 	}
 	defer syscall.Unmount(folder, syscall.MNT_DETACH)
 	path := filepath.Join(folder, "farport.db")
