@@ -22,6 +22,7 @@ const (
 	defaultMaxStreams = 100              // on a device; the hub's own default too
 	dialTimeout       = 10 * time.Second // for a target (security.md T18)
 	settled           = time.Minute      // a control connection that lived this long starts backoff anew
+	renewRetry        = 30 * time.Second // after a renewal that failed
 	answerTimeout     = 10 * time.Second // for a rejection to go out
 )
 
@@ -53,11 +54,12 @@ type device struct {
 	events  events
 	slots   chan struct{}
 	streams streams
+	wait    backoff.Backoff // between attempts to connect
 }
 
 // RunDevice serves a device's streams until ctx ends, then gives open streams
 // their grace and returns nil. It reconnects for ever; only credentials that the
-// hub refuses at the very first connection are an error,
+// hub refuses before it has ever accepted them are an error,
 // hubclient.ErrUnauthorized. Streams outlive the control connection that they were
 // asked for over.
 func RunDevice(ctx context.Context, o DeviceOptions) error {
@@ -76,7 +78,11 @@ func RunDevice(ctx context.Context, o DeviceOptions) error {
 		began := time.Now()
 		next := d.serve(ctx, conn)
 		if next == nil {
-			next, err = d.reconnect(ctx, time.Since(began) < settled)
+			if time.Since(began) >= settled {
+				d.wait.Reset()
+			}
+			_ = d.wait.Wait(ctx) // also for the first attempt: many devices may have lost one hub
+			next, err = d.connect(ctx, false)
 		}
 		conn = next
 	}
@@ -86,23 +92,10 @@ func RunDevice(ctx context.Context, o DeviceOptions) error {
 	return err
 }
 
-// reconnect is connect after a control connection was lost. One that was lost soon
-// after it was made is followed by a wait, all others by an attempt at once.
-func (d *device) reconnect(ctx context.Context, soon bool) (*hubclient.Device, error) {
-	if soon {
-		var b backoff.Backoff
-		if b.Wait(ctx) != nil {
-			return nil, nil
-		}
-	}
-	return d.connect(ctx, false)
-}
-
 // connect dials until it has a control connection or ctx ends; then it returns
-// nil. The one error is that of a first dial whose credentials are refused.
+// nil. The one error is that credentials are refused which have never been good.
 func (d *device) connect(ctx context.Context, first bool) (*hubclient.Device, error) {
-	var wait backoff.Backoff
-	for cause := ""; ; first = false {
+	for cause := ""; ctx.Err() == nil; _ = d.wait.Wait(ctx) {
 		conn, err := d.o.Dial(ctx)
 		switch {
 		case err == nil:
@@ -117,10 +110,8 @@ func (d *device) connect(ctx context.Context, first bool) (*hubclient.Device, er
 			cause = c
 			d.events.emit(Event{Kind: Retrying, Device: d.o.DeviceID, Err: err})
 		}
-		if wait.Wait(ctx) != nil {
-			return nil, nil
-		}
 	}
+	return nil, nil
 }
 
 // root is the innermost error, which says what is wrong without saying by which
@@ -166,7 +157,7 @@ func (d *device) serve(ctx context.Context, conn *hubclient.Device) (next *hubcl
 				return next
 			}
 			d.log.Warn("renew control connection", "device", d.o.DeviceID, "err", err)
-			renew = nil // the hub will end this one, and then backoff rules
+			renew = time.After(renewRetry)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -458,6 +459,29 @@ func TestStdio(t *testing.T) {
 		}
 		if err := proxy.RunStdio(ctx, o, "echo", in, new(closer)); err == nil {
 			t.Error("a stream that was cut ended cleanly")
+		}
+	})
+}
+
+// A hub that was away at first may still refuse the credentials for good.
+func TestRefusedOnceReachable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		answers := []error{hubclient.ErrHubUnreachable, hubclient.ErrHubUnreachable, hubclient.ErrUntrusted, hubclient.ErrUnauthorized}
+		var told []error
+		err := proxy.RunDevice(t.Context(), proxy.DeviceOptions{
+			Dial: func(context.Context) (*hubclient.Device, error) {
+				err := answers[0]
+				answers = answers[1:]
+				return nil, err
+			},
+			Events: func(e proxy.Event) { told = append(told, e.Err) },
+		})
+		if !errors.Is(err, hubclient.ErrUnauthorized) || len(answers) > 0 {
+			t.Errorf("RunDevice: %v, %d attempts left", err, len(answers))
+		}
+		if len(told) != 2 || told[0] != hubclient.ErrHubUnreachable || told[1] != hubclient.ErrUntrusted {
+			t.Errorf("told %v, want each cause once", told)
 		}
 	})
 }
