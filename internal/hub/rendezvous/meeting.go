@@ -22,7 +22,8 @@ type meeting struct {
 	r *Rendezvous
 	// gates lead to the leg of their side; bytes wait there until it has joined.
 	device, service gate
-	up, down        atomic.Int64 // service to device, device to service
+	up, down        atomic.Int64   // service to device, device to service
+	copying         sync.WaitGroup // the legs' goroutines, as far as they carry bytes
 	over            chan struct{}
 	cancel          context.CancelCauseFunc
 	expiry          *time.Timer
@@ -90,6 +91,7 @@ func (m *meeting) join(side wire.Side, leg stream.Half) {
 	if !ended {
 		m.legs[side] = leg
 		met := len(m.legs) == 2 && m.expiry.Stop()
+		m.copying.Add(1)
 		m.r.wg.Go(func() { // not after end, which Close waits for
 			if met && m.r.o.Opened != nil {
 				m.r.o.Opened(m.stream())
@@ -109,7 +111,8 @@ func (m *meeting) relay(side wire.Side, leg stream.Half) {
 	defer m.survive() // closing
 	defer leg.Close()
 	defer func() { <-m.over }() // the leg has been told why
-	defer m.survive()           // relaying
+	defer m.copying.Done()
+	defer m.survive() // relaying
 	own, other, count := &m.device, &m.service, &m.down
 	if side == wire.SideService {
 		own, other, count = &m.service, &m.device, &m.up
@@ -204,6 +207,7 @@ func (m *meeting) dissolve(s Summary, legs []stream.Half) {
 	}
 	close(m.over)
 	m.r.remove(m)
+	m.copying.Wait() // all that was handed on is counted
 	if m.r.o.Ended != nil {
 		s.Up, s.Down, s.Duration = m.up.Load(), m.down.Load(), time.Since(s.Created)
 		m.r.o.Ended(s)
