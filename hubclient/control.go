@@ -32,7 +32,7 @@ func (h *hub) dialControl(ctx context.Context, o DeviceOptions) (*controlConn, e
 	var conn net.Conn
 	var err error
 	if o.Transport == MQTT {
-		port := strconv.Itoa(cmp.Or(o.MQTTPort, mqttPort))
+		port := strconv.Itoa(cmp.Or(o.MQTTPort, DefaultMQTTPort))
 		conn, err = h.dialTLS(ctx, "tcp", net.JoinHostPort(h.cs.Host(), port))
 	} else {
 		conn, err = h.dialWebSocket(ctx)

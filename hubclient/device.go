@@ -13,9 +13,10 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
+// DefaultMQTTPort is where hubs listen for MQTT in TLS.
+const DefaultMQTTPort = 8883
+
 const (
-	// mqttPort is where hubs listen for MQTT in TLS.
-	mqttPort = 8883
 	// deviceTokenLife is how long a device's SAS token is good for unless told
 	// otherwise: what all SDKs use. Source: docs/protocol.md, SAS tokens.
 	deviceTokenLife = time.Hour
@@ -37,7 +38,8 @@ const (
 type DeviceOptions struct {
 	Options
 	Transport Transport
-	// MQTTPort is the hub's port for Transport MQTT; zero means 8883.
+	// MQTTPort is the hub's port for Transport MQTT; zero means
+	// DefaultMQTTPort.
 	MQTTPort int
 	// TokenLife is how long the SAS token, and so the connection, is good for; zero
 	// means 1 h. It does not change a ready token in the connection string.

@@ -79,13 +79,19 @@ func (s *Service) Close() error {
 	return nil
 }
 
+// What farport's service-proxy asks for unless told otherwise.
+const (
+	DefaultConnectTimeout  = wire.DefaultConnectTimeout
+	DefaultResponseTimeout = wire.DefaultResponseTimeout
+)
+
 // OpenOptions say how long the hub waits for a device.
 type OpenOptions struct {
 	// ConnectTimeout is how long to wait for a device that is offline; zero means
 	// not at all.
 	ConnectTimeout time.Duration
 	// ResponseTimeout is how long to wait for the device's answer; zero means
-	// wire.DefaultResponseTimeout, 30 s.
+	// DefaultResponseTimeout.
 	ResponseTimeout time.Duration
 }
 

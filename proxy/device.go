@@ -19,12 +19,15 @@ import (
 )
 
 const (
-	defaultMaxStreams = 100              // on a device; the hub's own default too
-	dialTimeout       = 10 * time.Second // for a target (security.md T18)
-	settled           = time.Minute      // a control connection that lived this long starts backoff anew
-	renewRetry        = 30 * time.Second // after a renewal that failed
-	answerTimeout     = 10 * time.Second // for a rejection to go out
+	dialTimeout   = 10 * time.Second // for a target (security.md T18)
+	settled       = time.Minute      // a control connection that lived this long starts backoff anew
+	renewRetry    = 30 * time.Second // after a renewal that failed
+	answerTimeout = 10 * time.Second // for a rejection to go out
 )
+
+// DefaultDeviceStreams bounds the streams of one device, here and on a hub
+// (security.md T31).
+const DefaultDeviceStreams = 100
 
 // DeviceOptions configure a device-proxy. Dial, and Target or Services, are
 // required.
@@ -37,7 +40,8 @@ type DeviceOptions struct {
 	Target string
 	// Services are the HOST:PORTs by stream name; other names are rejected.
 	Services map[string]string
-	// MaxStreams bounds the streams open and being set up. Zero means 100.
+	// MaxStreams bounds the streams open and being set up. Zero means
+	// DefaultDeviceStreams.
 	MaxStreams int
 	// GracePeriod is how long open streams may go on once ctx has ended.
 	GracePeriod time.Duration
@@ -64,7 +68,7 @@ type device struct {
 // asked for over.
 func RunDevice(ctx context.Context, o DeviceOptions) error {
 	if o.MaxStreams == 0 {
-		o.MaxStreams = defaultMaxStreams
+		o.MaxStreams = DefaultDeviceStreams
 	}
 	if o.Traffic == nil {
 		o.Traffic = new(Traffic)

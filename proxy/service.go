@@ -14,8 +14,8 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
-// defaultMaxConns bounds the connections of all local listeners together.
-const defaultMaxConns = 1000
+// DefaultServiceStreams bounds the connections of all local listeners together.
+const DefaultServiceStreams = 1000
 
 // ServiceOptions configure a service-proxy. Hub and DeviceID are required.
 type ServiceOptions struct {
@@ -23,7 +23,7 @@ type ServiceOptions struct {
 	DeviceID string             // identity to reach
 	Open     hubclient.OpenOptions
 	// MaxStreams bounds the connections served at once; one more is reset. Zero
-	// means 1000.
+	// means DefaultServiceStreams.
 	MaxStreams int
 	// GracePeriod is how long open streams may go on once ctx has ended.
 	GracePeriod time.Duration
@@ -54,7 +54,7 @@ type Listeners struct {
 // Listeners.
 func Listen(o ServiceOptions, forwards []Forward) (*Listeners, error) {
 	if o.MaxStreams == 0 {
-		o.MaxStreams = defaultMaxConns
+		o.MaxStreams = DefaultServiceStreams
 	}
 	if o.Traffic == nil {
 		o.Traffic = new(Traffic)

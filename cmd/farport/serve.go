@@ -51,10 +51,10 @@ func (o *serveOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tls, "tls", tlsAuto, "certificate: `auto|files`; auto makes one from a private CA that connection strings pin")
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "with --tls files: certificate chain in PEM `FILE`, read again when it changes")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "with --tls files: its key in PEM `FILE`")
-	flags.DurationVar(&o.handshakeTimeout, "handshake-timeout", time.Minute, "how long the set-up of a stream may take")
+	flags.DurationVar(&o.handshakeTimeout, "handshake-timeout", hub.DefaultHandshakeTimeout, "how long the set-up of a stream may take")
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "most streams at once; 0 is the hub's own limit")
 	flags.IntVar(&o.maxStreamsPerDevice, "max-streams-per-device", 0, "most streams to one device; 0 is the hub's own limit")
-	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", 10*time.Second, "how long open streams may go on when the hub is told to stop")
+	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", hub.DefaultShutdownGrace, "how long open streams may go on when the hub is told to stop")
 }
 
 func newServe(a *app) *cobra.Command {

@@ -12,6 +12,12 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
+// Defaults of Options that a command line shows.
+const (
+	DefaultHandshakeTimeout = wire.HandshakeTimeout
+	DefaultShutdownGrace    = 10 * time.Second
+)
+
 // Options configure a hub. DataDir is required.
 type Options struct {
 	// DataDir keeps everything the hub must not forget. It is made when missing.
@@ -30,14 +36,14 @@ type Options struct {
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 	// HandshakeTimeout is how long a stream may take from the request until both
-	// legs have joined. Zero means wire.HandshakeTimeout.
+	// legs have joined. Zero means DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
 	// MaxStreams and MaxStreamsPerDevice bound the streams open at once. Zero means
 	// the defaults of package rendezvous.
 	MaxStreams          int
 	MaxStreamsPerDevice int
 	// ShutdownGrace is how long open streams may go on once Run is told to stop.
-	// Zero means 10 s, a negative value none at all.
+	// Zero means DefaultShutdownGrace, a negative value none at all.
 	ShutdownGrace time.Duration
 
 	Logger *slog.Logger // nil discards
@@ -48,10 +54,10 @@ func (o *Options) setDefaults(hostname func() (string, error)) error {
 		o.Listen = ":443"
 	}
 	if o.HandshakeTimeout == 0 {
-		o.HandshakeTimeout = wire.HandshakeTimeout
+		o.HandshakeTimeout = DefaultHandshakeTimeout
 	}
 	if o.ShutdownGrace == 0 {
-		o.ShutdownGrace = 10 * time.Second
+		o.ShutdownGrace = DefaultShutdownGrace
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -79,7 +79,7 @@ func TestWhatAPeersCloseMeans(t *testing.T) {
 		{wire.CloseNormal, "", ""},
 		{wire.CloseNormal, "End of test", ""},
 		{wire.CloseNoStatus, "", ""}, // the Node quickstart
-		{wire.CloseGoingAway, "", wire.EndNetwork},
+		{1001, "", wire.EndNetwork},
 		{wire.CloseProtocol, "", wire.EndProtocol},
 		{wire.CloseTooBig, "", wire.EndProtocol},
 		{wire.CloseError, "WS disconnected", wire.EndNetwork}, // the real gateway

@@ -20,13 +20,12 @@ const (
 
 // WebSocket close codes. Source: RFC 6455 §7.4.1; docs/protocol.md, Ending.
 const (
-	CloseNormal    = 1000 // clean end, every byte handed on
-	CloseGoingAway = 1001
-	CloseProtocol  = 1002
-	CloseNoStatus  = 1005 // close frame without a code; never sent as a code
-	CloseAbnormal  = 1006 // no close frame at all; never sent
-	CloseTooBig    = 1009
-	CloseError     = 1011 // any end that was not clean
+	CloseNormal   = 1000 // clean end, every byte handed on
+	CloseProtocol = 1002
+	CloseNoStatus = 1005 // close frame without a code; never sent as a code
+	CloseAbnormal = 1006 // no close frame at all; never sent
+	CloseTooBig   = 1009
+	CloseError    = 1011 // any end that was not clean
 )
 
 // closeDisconnected is what the real gateway says when the other leg has gone.

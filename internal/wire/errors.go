@@ -22,7 +22,6 @@ var (
 	ErrArgumentInvalid    = ErrorCode{400004, "ArgumentInvalid"}
 	ErrFormat             = ErrorCode{400006, "IotHubFormatError"}
 	ErrUnauthorizedAccess = ErrorCode{401002, "IotHubUnauthorizedAccess"}
-	ErrQuotaExceeded      = ErrorCode{403002, "IotHubQuotaExceeded"}
 	ErrDeviceNotFound     = ErrorCode{404001, "DeviceNotFound"}
 	ErrDeviceNotOnline    = ErrorCode{404103, "DeviceNotOnline"}
 	ErrMethodNotAllowed   = ErrorCode{405000, "GenericMethodNotAllowed"}
@@ -30,7 +29,6 @@ var (
 	ErrPrecondition       = ErrorCode{412001, "PreconditionFailed"}
 	ErrMessageTooLarge    = ErrorCode{413001, "MessageTooLarge"}
 	ErrThrottling         = ErrorCode{429001, "ThrottlingException"}
-	ErrServer             = ErrorCode{500001, "ServerError"}
 	ErrUnavailable        = ErrorCode{503001, "ServiceUnavailable"}
 	ErrGatewayTimeout     = ErrorCode{504101, "GatewayTimeout"}
 	// ErrStreamGone answers a leg whose stream has ended. farport's own number: what

@@ -12,8 +12,8 @@ import (
 )
 
 var codes = []ErrorCode{
-	ErrArgumentInvalid, ErrFormat, ErrUnauthorizedAccess, ErrQuotaExceeded, ErrDeviceNotFound, ErrDeviceNotOnline, ErrMethodNotAllowed,
-	ErrDeviceExists, ErrPrecondition, ErrMessageTooLarge, ErrThrottling, ErrServer, ErrUnavailable, ErrGatewayTimeout, ErrStreamGone, ErrNotFound,
+	ErrArgumentInvalid, ErrFormat, ErrUnauthorizedAccess, ErrDeviceNotFound, ErrDeviceNotOnline, ErrMethodNotAllowed,
+	ErrDeviceExists, ErrPrecondition, ErrMessageTooLarge, ErrThrottling, ErrUnavailable, ErrGatewayTimeout, ErrStreamGone, ErrNotFound,
 }
 
 // Every error can be read back, and has a body that the C# SDK survives: JSON with a

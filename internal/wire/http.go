@@ -9,11 +9,11 @@ import (
 // Headers of stream initiation. Source: docs/protocol.md, Starting a stream.
 const (
 	// HeaderConnectTimeout is how long the hub may wait for an offline device.
-	// Service to hub. Shape: seconds, decimal, a fraction allowed; absent means
-	// DefaultConnectTimeout of the hub's choice.
+	// Service to hub. Shape: seconds, decimal, a fraction allowed; absent means 0,
+	// which the C# SDK leaves out.
 	HeaderConnectTimeout = "iothub-streaming-connect-timeout-in-seconds"
 	// HeaderResponseTimeout is how long the hub may wait for accept or reject.
-	// Service to hub. Same shape.
+	// Service to hub. Same shape; absent means DefaultResponseTimeout.
 	HeaderResponseTimeout = "iothub-streaming-response-timeout-in-seconds"
 	// HeaderIsAccepted says whether the device took the stream. Hub to service.
 	// Shape: exactly "True" or "False"; the Node SDK reads "true" as rejected.
