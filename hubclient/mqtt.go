@@ -44,7 +44,7 @@ func (d *Device) options(token credential.Secret) *mqtt.ClientOptions {
 		AddBroker("ssl://" + cs.Address()). // the library wants one; the connection exists already
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return d.conn, nil }).
 		SetProtocolVersion(4).
-		SetClientID(wire.ClientID(cs.DeviceID, cs.ModuleID)).
+		SetClientID(wire.TargetName(cs.DeviceID, cs.ModuleID)).
 		SetUsername(user.String()).
 		SetPassword(token.Reveal()).
 		SetCleanSession(false). // as all SDKs; Azure then keeps other programs' subscriptions

@@ -41,7 +41,7 @@ func (s *Service) put(ctx context.Context, what string, d Identity, ifMatch stri
 	if d.Authentication == nil {
 		d.Authentication = &wire.Authentication{Type: wire.AuthSAS} // empty keys: the hub makes them
 	}
-	c := call{method: http.MethodPut, path: wire.DevicePath(d.DeviceID), body: d}
+	c := call{method: http.MethodPut, path: wire.IdentityPath(d.DeviceID), body: d}
 	if ifMatch != "" {
 		c.header = http.Header{"If-Match": {ifMatch}}
 	}
@@ -57,7 +57,7 @@ func (s *Service) put(ctx context.Context, what string, d Identity, ifMatch stri
 // none of that ID.
 func (s *Service) GetDevice(ctx context.Context, device string) (Identity, error) {
 	var got Identity
-	if _, err := s.onDevice(ctx, device, call{method: http.MethodGet, path: wire.DevicePath(device), result: &got}); err != nil {
+	if _, err := s.onDevice(ctx, device, call{method: http.MethodGet, path: wire.IdentityPath(device), result: &got}); err != nil {
 		return Identity{}, s.about("read", device, err)
 	}
 	return got, nil
@@ -68,7 +68,7 @@ func (s *Service) GetDevice(ctx context.Context, device string) (Identity, error
 func (s *Service) DeleteDevice(ctx context.Context, device, etag string) error {
 	c := call{
 		method: http.MethodDelete,
-		path:   wire.DevicePath(device),
+		path:   wire.IdentityPath(device),
 		header: http.Header{"If-Match": {quotedETag(etag)}},
 	}
 	if _, err := s.onDevice(ctx, device, c); err != nil {
@@ -83,7 +83,7 @@ func (s *Service) ListDevices(ctx context.Context) ([]Identity, error) {
 	var all []Identity
 	c := call{
 		method: http.MethodGet,
-		path:   wire.DevicePath(""),
+		path:   wire.IdentityPath(""),
 		query:  url.Values{"top": {strconv.Itoa(pageSize)}},
 		limit:  maxList,
 	}

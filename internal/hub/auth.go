@@ -137,7 +137,7 @@ func (h *Hub) identify(ctx context.Context, l broker.Login) (broker.Identity, er
 		return refused(err)
 	}
 	return broker.Identity{
-		DeviceID:     device.DeviceID,
+		Name:         device.Name(),
 		GenerationID: device.GenerationID,
 		CredentialID: key.ID(),
 		Host:         l.User.Host,

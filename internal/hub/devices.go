@@ -16,14 +16,14 @@ import (
 // the broker judges logins anew that it overtakes.
 func (h *Hub) deviceConnected(s *broker.Session) {
 	id := s.Identity()
-	h.registry.SetConnected(id.DeviceID, true, s.ConnectedAt())
-	h.log.Info("device connected", "device", id.DeviceID)
+	h.registry.SetConnected(id.Name, true, s.ConnectedAt())
+	h.log.Info("device connected", "device", id.Name)
 }
 
 // deviceReady lets the device be asked for streams. A session that was replaced by
 // this one gives its hold up here.
 func (h *Hub) deviceReady(s *broker.Session) {
-	device := s.Identity().DeviceID
+	device := s.Identity().Name
 	release := h.bus.Hold(device, func(ctx context.Context, r Request) (Answer, error) {
 		return h.askDevice(ctx, s, r)
 	})
@@ -35,7 +35,7 @@ func (h *Hub) deviceReady(s *broker.Session) {
 // deviceDisconnected is told when a device has lost its control connection, and not
 // when a newer one took over.
 func (h *Hub) deviceDisconnected(s *broker.Session) {
-	device := s.Identity().DeviceID
+	device := s.Identity().Name
 	if release := h.swapHold(device, nil); release != nil {
 		release()
 	}
@@ -46,7 +46,7 @@ func (h *Hub) deviceDisconnected(s *broker.Session) {
 // DropControl breaks off a device's control connection, as a network that fails
 // does, and reports whether it had one. Its streams go on.
 func (h *Hub) DropControl(device string) bool {
-	return h.broker.EndWhere(func(i broker.Identity) bool { return i.DeviceID == device }, wire.EndNetwork) > 0
+	return h.broker.EndWhere(func(i broker.Identity) bool { return i.Name == device }, wire.EndNetwork) > 0
 }
 
 // swapHold notes what releases the hold on a device, nil for none, and returns
@@ -72,7 +72,7 @@ func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (Answ
 		return Answer{}, errNotConnected // another life of the same ID
 	}
 	token := h.token.mint(streamToken{
-		Stream: r.Stream, Side: wire.SideDevice, Device: id.DeviceID,
+		Stream: r.Stream, Side: wire.SideDevice, Device: id.Name,
 		Generation: id.GenerationID, Credential: id.CredentialID, Expires: expiry(r.Expires),
 	})
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errNoAnswer)
@@ -114,6 +114,6 @@ func (h *Hub) identityChanged(device string) {
 		return revoked(s.Device, s.Generation, s.DeviceCredential)
 	}, wire.EndRevoked)
 	h.broker.EndWhere(func(i broker.Identity) bool {
-		return revoked(i.DeviceID, i.GenerationID, i.CredentialID)
+		return revoked(i.Name, i.GenerationID, i.CredentialID)
 	}, wire.EndRevoked)
 }

@@ -14,7 +14,7 @@ import (
 func takeAway(w *world) map[string]func(id string) {
 	return map[string]func(id string){
 		"disable": w.disable,
-		"delete":  func(id string) { w.as("DELETE", wire.DevicePath(id), "", nil) },
+		"delete":  func(id string) { w.as("DELETE", wire.IdentityPath(id), "", nil) },
 		"renew": func(id string) {
 			w.update(wire.Device{DeviceID: id, Authentication: &wire.Authentication{SymmetricKey: wire.SymmetricKey{PrimaryKey: credential.NewKey().Reveal()}}})
 		},

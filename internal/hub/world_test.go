@@ -166,7 +166,7 @@ func (w *world) as(method, path, body string, header http.Header) answer {
 // get reads a device's identity.
 func (w *world) get(id string) wire.Device {
 	w.t.Helper()
-	a := w.as("GET", wire.DevicePath(id), "", nil)
+	a := w.as("GET", wire.IdentityPath(id), "", nil)
 	return w.identity(a)
 }
 
@@ -186,7 +186,7 @@ func (w *world) update(d wire.Device) wire.Device {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return w.identity(w.as("PUT", wire.DevicePath(d.DeviceID), string(body), http.Header{"If-Match": {`"*"`}}))
+	return w.identity(w.as("PUT", wire.IdentityPath(d.DeviceID), string(body), http.Header{"If-Match": {`"*"`}}))
 }
 
 func (w *world) disable(id string) {

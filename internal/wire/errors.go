@@ -23,9 +23,11 @@ var (
 	ErrFormat             = ErrorCode{400006, "IotHubFormatError"}
 	ErrUnauthorizedAccess = ErrorCode{401002, "IotHubUnauthorizedAccess"}
 	ErrDeviceNotFound     = ErrorCode{404001, "DeviceNotFound"}
+	ErrModuleNotFound     = ErrorCode{404010, "ModuleNotFound"}
 	ErrDeviceNotOnline    = ErrorCode{404103, "DeviceNotOnline"}
 	ErrMethodNotAllowed   = ErrorCode{405000, "GenericMethodNotAllowed"}
 	ErrDeviceExists       = ErrorCode{409001, "DeviceAlreadyExists"}
+	ErrModuleExists       = ErrorCode{409301, "ModuleAlreadyExistsOnDevice"}
 	ErrPrecondition       = ErrorCode{412001, "PreconditionFailed"}
 	ErrMessageTooLarge    = ErrorCode{413001, "MessageTooLarge"}
 	ErrThrottling         = ErrorCode{429001, "ThrottlingException"}
@@ -74,7 +76,7 @@ type errorInfo struct {
 func WriteError(w http.ResponseWriter, code ErrorCode, message, trackingID string, timeout time.Duration) {
 	var body errorBody
 	switch code {
-	case ErrDeviceNotFound, ErrDeviceExists, ErrPrecondition, ErrArgumentInvalid, ErrFormat:
+	case ErrDeviceNotFound, ErrModuleNotFound, ErrDeviceExists, ErrModuleExists, ErrPrecondition, ErrArgumentInvalid, ErrFormat:
 		body = errorBody{"ErrorCode:" + code.Name + ";" + message, "Tracking ID:" + trackingID}
 	default:
 		d := errorDetail{ErrorCode: code.Number, TrackingID: trackingID, Message: message, TimestampUTC: time.Now().UTC().Format(time.RFC3339)}

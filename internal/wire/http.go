@@ -27,6 +27,11 @@ const (
 	// HeaderContinuation comes with a full page of a list, and goes with the request
 	// for the next one. Opaque to clients. Azure has it for queries only.
 	HeaderContinuation = "x-ms-continuation"
+	// HeaderMaxItems is how many items a query's page may have. Service to hub.
+	HeaderMaxItems = "x-ms-max-item-count"
+	// HeaderItemType says what a query's items are. Hub to service: ItemTwin.
+	HeaderItemType = "x-ms-item-type"
+	ItemTwin       = "Twin"
 	// HeaderErrorCode names the error of a response (ErrorCode.Name).
 	HeaderErrorCode = "iothub-errorcode"
 )
@@ -50,6 +55,9 @@ const (
 	// PathDeviceStreams answers with StreamingEndpoints. farport's own: Azure has
 	// the same JSON in its management API only.
 	PathDeviceStreams = "/devicestreams"
+	// PathCAs lists the CAs that vouch for devices, and takes new ones. farport's own:
+	// Azure has that in its management API only.
+	PathCAs = "/certificates"
 	// PathHealth and PathCA are public.
 	PathHealth = "/healthz"
 	PathCA     = "/ca.pem"
@@ -61,15 +69,34 @@ type StreamingEndpoints struct {
 	StreamingEndpoints []string `json:"streamingEndpoints"`
 }
 
-// DevicePath is the registry path of one device.
-func DevicePath(device string) string { return "/devices/" + url.PathEscape(device) }
+// IdentityPath is the registry path of a device, or of a module when name is
+// DEVICE/MODULE.
+func IdentityPath(name string) string { return targetPath("/devices/", name) }
 
-// TwinPath is the path of one device's twin.
-func TwinPath(device string) string { return "/twins/" + url.PathEscape(device) }
+// ModulesPath is the registry path of a device's modules.
+func ModulesPath(device string) string { return IdentityPath(device) + "/modules" }
+
+// TwinPath is the path of a device's or module's twin.
+func TwinPath(name string) string { return targetPath("/twins/", name) }
 
 // StreamPath is the path a service POSTs to for a new stream.
-func StreamPath(device, stream string) string {
-	return TwinPath(device) + "/streams/" + url.PathEscape(stream)
+func StreamPath(name, stream string) string {
+	return TwinPath(name) + "/streams/" + url.PathEscape(stream)
+}
+
+// MethodPath is the path a service POSTs a direct method to.
+func MethodPath(name string) string { return TwinPath(name) + "/methods" }
+
+// CAPath is the path of one registered CA.
+func CAPath(fingerprint string) string { return PathCAs + "/" + url.PathEscape(fingerprint) }
+
+func targetPath(prefix, name string) string {
+	device, module := SplitTarget(name)
+	path := prefix + url.PathEscape(device)
+	if module != "" {
+		path += "/modules/" + url.PathEscape(module)
+	}
+	return path
 }
 
 // FormatSeconds writes d as a time-out header has it: whole seconds, rounded up, and

@@ -83,7 +83,8 @@ func TestIdentityAsCreated(t *testing.T) {
 
 func TestTwinThereAndBack(t *testing.T) {
 	const text = `{"deviceId":"pi-1","etag":"AAAA","deviceEtag":"MTIz","status":"enabled","statusUpdateTime":"0001-01-01T00:00:00",` +
-		`"connectionState":"Connected","lastActivityTime":"2026-01-02T03:04:05.678Z","version":2,"tags":{},` +
+		`"connectionState":"Connected","lastActivityTime":"2026-01-02T03:04:05.678Z","cloudToDeviceMessageCount":0,` +
+		`"authenticationType":"sas","x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null},"version":2,"tags":{},` +
 		`"properties":{"desired":{"$version":1},"reported":{"$version":1}},"capabilities":{"iotEdge":false}}`
 	var twin Twin
 	if err := json.Unmarshal([]byte(text), &twin); err != nil {

@@ -203,11 +203,3 @@ func ParseUserName(s string) (UserName, bool) {
 	u.Params = params
 	return u, true
 }
-
-// ClientID is the MQTT client ID of a device or module.
-func ClientID(device, module string) string {
-	if module == "" {
-		return device
-	}
-	return device + "/" + module
-}

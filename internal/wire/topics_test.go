@@ -109,8 +109,8 @@ func TestFilters(t *testing.T) {
 	for got, want := range map[string]string{
 		FilterDevicebound("pi-1"):    "devices/pi-1/messages/devicebound/#",
 		FilterModule("pi-1", "cam"):  "devices/pi-1/modules/cam/#",
-		ClientID("pi-1", ""):         "pi-1",
-		ClientID("pi-1", "cam"):      "pi-1/cam",
+		TargetName("pi-1", ""):       "pi-1",
+		TargetName("pi-1", "cam"):    "pi-1/cam",
 		FilterStreamRequests:         "$iothub/streams/POST/#",
 		FilterStreamResponses:        "$iothub/streams/res/#",
 		string(SideDevice.Other()):   "service",
@@ -121,7 +121,7 @@ func TestFilters(t *testing.T) {
 		PathMQTT:                     "/$iothub/websocket",
 		StreamPath("pi-1", "shell"):  "/twins/pi-1/streams/shell",
 		StreamPath("a#b?c", "s.t~u"): "/twins/a%23b%3Fc/streams/s.t~u",
-		DevicePath("a%b"):            "/devices/a%25b",
+		IdentityPath("a%b"):          "/devices/a%25b",
 		TwinPath("pi-1"):             "/twins/pi-1",
 	} {
 		if got != want {

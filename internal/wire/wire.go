@@ -28,6 +28,11 @@ const (
 	MaxID = 128
 	// MaxStreamName bounds a stream name (docs/protocol.md, Stream request).
 	MaxStreamName = 128
+	maxMethodName = 128
+	// MaxMethodPayload bounds the JSON of a direct method, either way, and MaxTwinPart
+	// each of a twin's three documents (docs/protocol.md, Twins; Direct methods).
+	MaxMethodPayload = 128 << 10
+	MaxTwinPart      = 32 << 10
 	// MaxURL bounds path of a stream URL and MaxToken a stream token: the C SDK
 	// copies each, with a few bytes around it, into a 1024-byte buffer.
 	MaxURL   = 1000
@@ -92,6 +97,35 @@ func (s Side) Other() Side {
 // resource in a SAS token may not hide. Source: docs/protocol.md, Identity registry.
 func ValidID(id string) bool {
 	return id != "." && id != ".." && made(id, MaxID, "-.+%_#*?!(),=@$':") && !strings.Contains(strings.ToUpper(id), "%2F")
+}
+
+// TargetName is what an identity is called wherever one string has to say it: a
+// device's ID, or DEVICE/MODULE, since no ID holds a slash. It is also the MQTT client
+// ID (docs/protocol.md, Connecting).
+func TargetName(device, module string) string {
+	if module == "" {
+		return device
+	}
+	return device + "/" + module
+}
+
+// SplitTarget takes a TargetName apart; module is "" for a device.
+func SplitTarget(name string) (device, module string) {
+	device, module, _ = strings.Cut(name, "/")
+	return device, module
+}
+
+// ValidTarget reports whether name is a TargetName of valid IDs.
+func ValidTarget(name string) bool {
+	device, module, isModule := strings.Cut(name, "/")
+	return ValidID(device) && (!isModule || ValidID(module))
+}
+
+// ValidMethodName reports whether a direct method's name can travel in a topic: 1 to
+// 128 visible ASCII characters, except those that mean something in topics and
+// queries, and those Azure excludes. Source: docs/protocol.md, Direct methods.
+func ValidMethodName(name string) bool {
+	return made(name, maxMethodName, "-._~!*|^`")
 }
 
 // ValidStreamName reports whether name can travel in a topic unescaped, since no

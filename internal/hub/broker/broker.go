@@ -86,7 +86,7 @@ type Login struct {
 
 // Identity is what a login proved to be.
 type Identity struct {
-	DeviceID     string // must be Login.User.DeviceID
+	Name         string // must be Login.ClientID: DEVICE, or DEVICE/MODULE
 	GenerationID string // which life of that ID
 	CredentialID string // which credential let it in
 	Host         string // name of the hub the device used
@@ -234,7 +234,7 @@ func (b *Broker) remove(c *conn) {
 // Session returns the device's session, or nil if it has none here.
 func (b *Broker) Session(device string) *Session {
 	b.mu.Lock()
-	s := b.sessions[wire.ClientID(device, "")]
+	s := b.sessions[wire.TargetName(device, "")]
 	b.mu.Unlock()
 	if s == nil || s.over() {
 		return nil

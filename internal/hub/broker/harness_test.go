@@ -59,7 +59,7 @@ type event struct {
 func judge(_ context.Context, l Login) (Identity, error) {
 	switch l.Password.Reveal() {
 	case good:
-		return Identity{DeviceID: l.User.DeviceID, GenerationID: "g1", CredentialID: "key", Host: l.User.Host}, nil
+		return Identity{Name: l.ClientID, GenerationID: "g1", CredentialID: "key", Host: l.User.Host}, nil
 	case busy:
 		return Identity{}, errRegistry
 	}

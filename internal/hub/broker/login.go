@@ -19,7 +19,7 @@ var errUnsettled = errors.New("login overtaken by other events")
 // device's session. ErrRefused wants CONNACK 5, another error CONNACK 3.
 func (b *Broker) login(c *conn, cl *mqtt.Client, p packets.ConnectParams) error {
 	user, ok := wire.ParseUserName(string(p.Username))
-	if !ok || p.ClientIdentifier != wire.ClientID(user.DeviceID, user.ModuleID) {
+	if !ok || p.ClientIdentifier != wire.TargetName(user.DeviceID, user.ModuleID) {
 		return ErrRefused
 	}
 	l := Login{
@@ -35,7 +35,7 @@ func (b *Broker) login(c *conn, cl *mqtt.Client, p packets.ConnectParams) error 
 		if err != nil {
 			return err
 		}
-		if identity.DeviceID != user.DeviceID {
+		if identity.Name != l.ClientID {
 			return ErrRefused
 		}
 		s := &Session{

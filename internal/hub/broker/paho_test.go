@@ -94,7 +94,7 @@ func TestInitiate(t *testing.T) {
 		} {
 			client := h.must(t, url, c.device, nil)
 			s := h.expect(t, "connected")
-			if s != h.Session(c.device) || s.Identity().DeviceID != c.device || s.ConnectedAt().IsZero() {
+			if s != h.Session(c.device) || s.Identity().Name != c.device || s.ConnectedAt().IsZero() {
 				t.Errorf("%s: session %+v", c.device, s.Identity())
 			}
 			answering(t, client, c.status)
@@ -259,13 +259,13 @@ func TestEndWhere(t *testing.T) {
 			h.must(t, url, "pi-"+strconv.Itoa(i), nil)
 			h.expect(t, "connected")
 		}
-		odd := func(i Identity) bool { return i.DeviceID == "pi-1" || i.DeviceID == "pi-3" }
+		odd := func(i Identity) bool { return i.Name == "pi-1" || i.Name == "pi-3" }
 		if n := h.EndWhere(odd, wire.EndRevoked); n != 2 {
 			t.Errorf("ended %d", n)
 		}
 		for range 2 {
 			if s := h.expect(t, "disconnected"); !odd(s.Identity()) {
-				t.Errorf("ended %q", s.Identity().DeviceID)
+				t.Errorf("ended %q", s.Identity().Name)
 			}
 		}
 		if n := h.EndWhere(odd, wire.EndRevoked); n != 0 {

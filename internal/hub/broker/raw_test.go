@@ -364,9 +364,9 @@ func TestRevokedDuringLogin(t *testing.T) {
 			}
 			once.Do(func() { // judged good, and now the device is disabled
 				enabled = false
-				h.EndWhere(func(i Identity) bool { return i.DeviceID == "pi-1" }, wire.EndRevoked)
+				h.EndWhere(func(i Identity) bool { return i.Name == "pi-1" }, wire.EndRevoked)
 			})
-			return Identity{DeviceID: l.User.DeviceID}, nil
+			return Identity{Name: l.ClientID}, nil
 		}
 	})
 	if code := h.dial(t).login("pi-1", nil); code != 5 {
@@ -377,7 +377,7 @@ func TestRevokedDuringLogin(t *testing.T) {
 
 func TestWrongIdentity(t *testing.T) {
 	h := start(t, func(o *Options) {
-		o.Authenticate = func(context.Context, Login) (Identity, error) { return Identity{DeviceID: "pi-2"}, nil }
+		o.Authenticate = func(context.Context, Login) (Identity, error) { return Identity{Name: "pi-2"}, nil }
 	})
 	if code := h.dial(t).login("pi-1", nil); code != 5 {
 		t.Errorf("CONNACK %d, want 5", code)

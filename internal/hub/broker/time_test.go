@@ -80,7 +80,7 @@ func TestExpiry(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness(t, func(o *Options) {
 					o.Authenticate = func(_ context.Context, l Login) (Identity, error) {
-						id := Identity{DeviceID: l.User.DeviceID}
+						id := Identity{Name: l.ClientID}
 						if expires != 0 {
 							id.Expires = time.Now().Add(expires)
 						}
@@ -147,7 +147,7 @@ func TestCallbackOrder(t *testing.T) {
 				note("disconnected " + s.identity.CredentialID)
 			}
 			o.Authenticate = func(_ context.Context, l Login) (Identity, error) {
-				return Identity{DeviceID: l.User.DeviceID, CredentialID: l.Password.Reveal()}, nil
+				return Identity{Name: l.ClientID, CredentialID: l.Password.Reveal()}, nil
 			}
 		})
 		login := func(password string) *raw {
