@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"time"
 	"unicode/utf8"
 
 	"github.com/farportio/farport/internal/wire"
@@ -43,6 +44,39 @@ const (
 type protocolError struct{ what string }
 
 func (e *protocolError) Error() string { return "websocket: " + e.what }
+
+// emptyRun counts the data frames without payload that come one after the other.
+// Azure's C# proxies send nothing else, in a tight loop, once their local side has
+// ended; as many as emptyEnd within emptyTime are their way to close with 1000
+// (docs/protocol.md, Ending). Whoever sends one now and then is left alone.
+type emptyRun struct {
+	n     int
+	since time.Time // of the run's first
+}
+
+const (
+	emptyEnd  = 1000
+	emptyTime = 10 * time.Second
+)
+
+// count takes a data frame of that many bytes.
+func (e *emptyRun) count(length uint64) error {
+	if length > 0 {
+		e.n = 0
+		return nil
+	}
+	if e.n++; e.n == 1 {
+		e.since = time.Now()
+	}
+	if e.n < emptyEnd {
+		return nil
+	}
+	e.n = 0
+	if time.Since(e.since) > emptyTime {
+		return nil
+	}
+	return &closeError{code: wire.CloseNormal}
+}
 
 // closeError is a close frame of the peer.
 type closeError struct {

@@ -28,6 +28,7 @@ type frameConn struct {
 	left       uint64 // payload of the current data frame still to come
 	mask       [4]byte
 	at         int // position in mask
+	empty      emptyRun
 
 	writing   chan struct{} // holds one token: the right to write a frame
 	closeSent bool          // guarded by writing
@@ -124,6 +125,7 @@ func (f *frameConn) next() error {
 	}
 	if op < opClose {
 		f.left, f.fragmented = length, !final
+		err = f.empty.count(length)
 	} else {
 		err = f.takeControl(op, head[size:])
 	}
