@@ -46,6 +46,18 @@ func (t SAS) Covers(isHost func(host string) bool, segments ...string) bool {
 	return len(path) <= len(segments) && slices.Equal(path, segments[:len(path)])
 }
 
+// CoversOwner is Covers for a token that the identity's own key has signed: there an ID
+// may also be escaped twice, as the C# SDKs do, who escape it before they escape the
+// resource (docs/protocol.md, SAS tokens). That key opens nothing but its identity, so
+// which of two spellings was meant does not matter; of a policy's token it does.
+func (t SAS) CoversOwner(isHost func(host string) bool, segments ...string) bool {
+	if t.Covers(isHost, segments...) {
+		return true
+	}
+	once, err := url.PathUnescape(t.Resource)
+	return err == nil && SAS{Resource: once}.Covers(isHost, segments...)
+}
+
 // splitResource decodes a resource as written into its host, without port and in
 // lower case, and the segments of its path.
 func splitResource(written string) (host string, path []string, ok bool) {

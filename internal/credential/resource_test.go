@@ -133,6 +133,31 @@ func TestCovers(t *testing.T) {
 	}
 }
 
+func TestCoversOwner(t *testing.T) {
+	for _, tc := range []struct {
+		sr, asked string
+		want      bool
+	}{
+		{"hub.example.test%2Fdevices%2Fpi-1", "devices/pi-1", true},
+		{"hub.example.test%2fdevices%2fa%252bb", "devices/a+b", true}, // C#
+		{"hub.example.test%2Fdevices%2Fa%252Bb%2Fmodules%2Fm%2523", "devices/a+b/modules/m#", true},
+		{"hub.example.test/devices/a%252Bb", "devices/a+b", true},
+		{"hub.example.test%2Fdevices%2Fa%25252Bb", "devices/a+b", false}, // three times
+		{"hub.example.test%2Fdevices%2Fa%252Bb", "devices/ab", false},
+		{"hub.example.test%2Fdevices%2Fa%252Bb", "devices/a%2Bb", true}, // once
+		{"hub.example.test%252Fdevices%252Fpi-1", "devices/pi-1", true},
+		{"hub.example.test%2Fdevices%2Fa%25252Fb", "devices/a%2Fb", false},
+		{"hub.example.test%2Fdevices%2Fa%252Fb", "devices/a/b", false},
+		{"hub.example.test%2Fdevices%2F%252E%252E", "devices/..", false},
+		{"other.example.test%2Fdevices%2Fa%252Bb", "devices/a+b", false},
+		{"hub.example.test%2Fdevices%2Fa%2", "devices/a%2", false},
+	} {
+		if got := (SAS{Resource: tc.sr}).CoversOwner(ourHost, askedSegments(tc.asked)...); got != tc.want {
+			t.Errorf("%q covers %q: %v, want %v", tc.sr, tc.asked, got, tc.want)
+		}
+	}
+}
+
 func FuzzCovers(f *testing.F) {
 	for _, tc := range coverCases {
 		f.Add(tc.sr, tc.asked)
