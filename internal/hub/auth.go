@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/farportio/farport/internal/credential"
-	"github.com/farportio/farport/internal/hub/broker"
 	"github.com/farportio/farport/internal/hub/registry"
-	"github.com/farportio/farport/internal/wire"
 )
 
 // principal is who sent a request over HTTPS: a shared access policy. Devices have
@@ -58,7 +55,7 @@ func (h *Hub) authenticateService(r *http.Request, segments []string) (principal
 	if err != nil {
 		return principal{}, err
 	}
-	if err := h.judge(token, segments); err != nil {
+	if err := h.judge(token, token.Covers, segments...); err != nil {
 		return principal{}, err
 	}
 	return principal{policy: policy.Name, rights: policy.Rights, credential: key.ID()}, nil
@@ -90,109 +87,14 @@ func signer(token credential.SAS, keys ...credential.Key) (found credential.Key,
 	return found, ok
 }
 
-// judge checks what a properly signed token is for, and until when.
-func (h *Hub) judge(token credential.SAS, segments []string) error {
-	if !token.Covers(h.names.has, segments...) {
+// judge checks what a properly signed token is for, and until when. covers is one of
+// the token's ways to say the first.
+func (h *Hub) judge(token credential.SAS, covers func(func(string) bool, ...string) bool, segments ...string) error {
+	if !covers(h.names.has, segments...) {
 		return &denied{"the token is made out to another hub or resource (the hub's names are " + strings.Join(h.names.order, ", ") + ")"}
 	}
 	if token.ExpiredAt(time.Now()) {
 		return &denied{"the token expired on " + token.Expires.UTC().Format(time.RFC3339) + "; is the clock right?"}
 	}
 	return nil
-}
-
-// authenticateDevice is the broker's question who a device is. Whatever is wrong,
-// the device hears no more than that it is refused.
-func (h *Hub) authenticateDevice(ctx context.Context, l broker.Login) (broker.Identity, error) {
-	id, err := h.identify(ctx, l)
-	if err != nil {
-		h.log.Warn("device refused", "device", l.User.DeviceID, "remote", l.Remote, "err", err)
-	}
-	return id, err
-}
-
-func (h *Hub) identify(ctx context.Context, l broker.Login) (broker.Identity, error) {
-	refused := func(err error) (broker.Identity, error) {
-		if broken, ok := errors.AsType[unavailable](err); ok {
-			return broker.Identity{}, broken
-		}
-		return broker.Identity{}, fmt.Errorf("%w: %w", broker.ErrRefused, err)
-	}
-	if l.User.ModuleID != "" {
-		return refused(errors.New("module identities are not known here"))
-	}
-	token, err := credential.ParseSAS(l.Password.Reveal())
-	if err != nil {
-		return refused(err)
-	}
-	device, err := h.registry.Get(ctx, l.User.DeviceID)
-	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		return broker.Identity{}, err
-	}
-	key, err := h.deviceKey(ctx, device, token)
-	if err != nil {
-		return refused(err)
-	}
-	if err := h.judge(token, []string{"devices", l.User.DeviceID}); err != nil {
-		return refused(err)
-	}
-	return broker.Identity{
-		Name:         device.Name(),
-		GenerationID: device.GenerationID,
-		CredentialID: key.ID(),
-		Host:         l.User.Host,
-		Expires:      token.Expires.Add(credential.ClockGrace),
-	}, nil
-}
-
-// deviceKey finds the key that signed a device's token: one of its own, or one of
-// a policy with the right to connect as any device. device is the zero value when
-// there is none.
-func (h *Hub) deviceKey(ctx context.Context, device wire.Device, token credential.SAS) (credential.Key, error) {
-	if token.Policy != "" {
-		policy, key, err := h.policyOf(ctx, token)
-		if err != nil {
-			return key, err
-		}
-		if !policy.Rights.Has(registry.DeviceConnect) {
-			return key, fmt.Errorf("policy %q may not connect as a device", policy.Name)
-		}
-		return key, enabled(device)
-	}
-	keys := registry.DeviceKeys(device)
-	if len(keys) == 0 {
-		keys = []credential.Key{nobody, nobody}
-	}
-	key, ok := signer(token, keys...)
-	if !ok {
-		return key, errors.New("token is not signed with the device's key")
-	}
-	return key, enabled(device)
-}
-
-func enabled(d wire.Device) error {
-	switch {
-	case d.DeviceID == "":
-		return errors.New("no such device")
-	case d.Status != wire.StatusEnabled:
-		return errors.New("device is disabled")
-	}
-	return nil
-}
-
-// admits reports whether the identity, as it is now, still lets in whoever came
-// with this credential in this life of the identity. An empty credential stands
-// for a device that has not come yet.
-func (h *Hub) admits(ctx context.Context, d wire.Device, generation, credentialID string) (bool, error) {
-	if enabled(d) != nil || d.GenerationID != generation {
-		return false, nil
-	}
-	byKey := func(k credential.Key) bool { return k.ID() == credentialID }
-	if credentialID == "" || slices.ContainsFunc(registry.DeviceKeys(d), byKey) {
-		return true, nil
-	}
-	policies, err := h.registry.Policies(ctx)
-	return slices.ContainsFunc(policies, func(p registry.Policy) bool {
-		return p.Rights.Has(registry.DeviceConnect) && (byKey(p.Primary) || byKey(p.Secondary))
-	}), err
 }

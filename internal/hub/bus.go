@@ -8,9 +8,11 @@ import (
 	"time"
 )
 
-// Bus is how the nodes of a hub reach the one that holds a device, and each other.
-// Requests and answers are plain data, so that they can cross a network.
-// Implementations are safe for concurrent use.
+// Bus is how the nodes of a hub reach the one that holds a device or module, and each
+// other; device stands for the name of either. Requests and answers are plain data, so
+// that they can cross a network. Who puts the request to the device, by which protocol,
+// is up to the Answerer: another control transport would Hold as well. Implementations
+// are safe for concurrent use.
 type Bus interface {
 	// Hold announces that this node can put requests to device, until release is
 	// called. A later Hold of the same device takes over.
@@ -20,25 +22,48 @@ type Bus interface {
 	// one that does, then returns errNotConnected. When ctx ends meanwhile, the error
 	// wraps its cause as well.
 	Ask(ctx context.Context, device string, wait time.Duration, r Request) (Answer, error)
-	// Tell lets every node know, this one included, that a device's identity has
-	// changed or is gone. It returns when this node has acted on it.
+	// Tell lets every node know, this one included, that a device's identity, or that
+	// of one of its modules, has changed or is gone; "" means that any may have. It
+	// returns when this node has acted on it.
 	Tell(device string)
 }
 
-// Request asks a device for a stream.
+// Request is what a device is asked or told: one of Stream, Method and Change.
 type Request struct {
-	Stream     string // ID
-	Name       string
 	Generation string        // life of the identity that is meant
-	Expires    time.Time     // of the device's stream token
 	Timeout    time.Duration // for the device's answer
+	Stream     *StreamOffer
+	Method     *MethodCall
+	Change     *TwinChange
 }
 
-// Answer is what the device said, and the credential its control connection came
-// with.
+// StreamOffer asks a device for a stream.
+type StreamOffer struct {
+	ID      string
+	Name    string
+	Expires time.Time // of the device's stream token
+}
+
+// MethodCall calls a direct method.
+type MethodCall struct {
+	Name    string
+	Payload []byte // JSON
+}
+
+// TwinChange tells a device that its desired properties have changed; it has no answer.
+type TwinChange struct {
+	Version int
+	Desired []byte // JSON
+}
+
+// Answer is what the device said: to a StreamOffer whether it takes it, and the
+// credential its control connection came with; to a MethodCall a status of its own and
+// JSON, which nobody has looked at.
 type Answer struct {
 	Accepted   bool
 	Credential string
+	Status     int
+	Payload    []byte
 }
 
 // Answerer puts a request to a device. errNotConnected means that the device has

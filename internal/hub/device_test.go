@@ -23,16 +23,20 @@ type device struct {
 	conn     net.Conn
 	requests chan wire.StreamRequest
 	pongs    chan struct{}
-	gone     chan struct{} // closed when the hub has ended the connection
+	subacks  chan *packets.SubackPacket
+	messages chan *packets.PublishPacket // what is not a stream request
+	gone     chan struct{}               // closed when the hub has ended the connection
 }
 
 // login is what a device says in CONNECT.
 type login struct {
 	host     string // in the user name; "" means localhost
 	id       string
-	clientID string // "" means id
-	password string
-	ws       bool // MQTT in a WebSocket
+	clientID string           // "" means id
+	password string           // "" is none
+	cert     *tls.Certificate // nil is none
+	ws       bool             // MQTT in a WebSocket
+	tickets  tls.ClientSessionCache
 }
 
 func (w *world) login(cs credential.ConnectionString) login {
@@ -41,7 +45,7 @@ func (w *world) login(cs credential.ConnectionString) login {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return login{id: cs.DeviceID, password: token.Reveal()}
+	return login{id: wire.TargetName(cs.DeviceID, cs.ModuleID), password: token.Reveal()}
 }
 
 // device connects and subscribes to stream requests.
@@ -63,11 +67,11 @@ func (w *world) connected(l login) *device {
 
 // connect signs a device in. The error is that of a connection without a CONNACK.
 func (w *world) connect(l login) (*device, byte, error) {
-	conn, err := w.dialMQTT(l.ws)
+	conn, err := w.dialMQTT(l)
 	if err != nil {
 		return nil, 0, err
 	}
-	d := &device{t: w.t, id: l.id, conn: conn, requests: make(chan wire.StreamRequest, 100), pongs: make(chan struct{}, 10), gone: make(chan struct{})}
+	d := &device{t: w.t, id: l.id, conn: conn, requests: make(chan wire.StreamRequest, 100), pongs: make(chan struct{}, 10), subacks: make(chan *packets.SubackPacket, 10), messages: make(chan *packets.PublishPacket, 100), gone: make(chan struct{})}
 	w.t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
@@ -80,8 +84,8 @@ func (w *world) connect(l login) (*device, byte, error) {
 	if host == "" {
 		host = "localhost"
 	}
-	hello.UsernameFlag, hello.Username = true, host+"/"+l.id+"/?api-version=2020-09-30"
-	hello.PasswordFlag, hello.Password = true, []byte(l.password)
+	hello.UsernameFlag, hello.Username = true, host+"/"+l.id+"/?api-version=2020-09-30" // a module's has its ID in id, too
+	hello.PasswordFlag, hello.Password = l.password != "", []byte(l.password)
 	if err := hello.Write(conn); err != nil {
 		return nil, 0, err
 	}
@@ -103,10 +107,13 @@ func (w *world) connect(l login) (*device, byte, error) {
 	return d, ack.ReturnCode, nil
 }
 
-func (w *world) dialMQTT(ws bool) (net.Conn, error) {
+func (w *world) dialMQTT(l login) (net.Conn, error) {
 	config := w.trust()
-	config.ServerName = "localhost"
-	if !ws {
+	config.ServerName, config.ClientSessionCache = "localhost", l.tickets
+	if l.cert != nil {
+		config.Certificates = []tls.Certificate{*l.cert}
+	}
+	if !l.ws {
 		return tls.Dial("tcp", w.Hub.MQTTAddress().String(), config)
 	}
 	dialer := websocket.Dialer{TLSClientConfig: config, Subprotocols: []string{"MQTT"}}
@@ -151,12 +158,21 @@ func (d *device) read() {
 		}
 		switch p := p.(type) {
 		case *packets.PublishPacket:
+			if !strings.HasPrefix(p.TopicName, "$iothub/streams/") {
+				d.messages <- p
+				continue
+			}
 			r, ok := wire.ParseStreamRequest(p.TopicName)
 			if !ok || strings.Count(p.TopicName, "/") != 4 || len(p.Payload) > 0 || p.Qos != 0 {
 				d.t.Errorf("message %v is no stream request", p)
 				continue
 			}
 			d.requests <- r
+		case *packets.SubackPacket:
+			select {
+			case d.subacks <- p:
+			default: // the test does not look
+			}
 		case *packets.PingrespPacket:
 			d.pongs <- struct{}{}
 		}
@@ -166,12 +182,49 @@ func (d *device) read() {
 // subscribe listens to stream requests, and returns when the hub knows.
 func (d *device) subscribe() {
 	d.t.Helper()
+	d.subscribeTo(wire.FilterStreamRequests, wire.FilterStreamResponses)
+}
+
+func (d *device) subscribeTo(filters ...string) {
+	d.t.Helper()
 	sub := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
-	sub.MessageID = 1
-	sub.Topics = []string{wire.FilterStreamRequests, wire.FilterStreamResponses}
-	sub.Qoss = []byte{0, 0}
+	sub.MessageID, sub.Topics, sub.Qoss = 1, filters, make([]byte, len(filters))
 	d.write(sub)
 	d.ping()
+}
+
+// publish sends a message in QoS 0.
+func (d *device) publish(topic, payload string) {
+	d.t.Helper()
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.TopicName, p.Payload = topic, []byte(payload)
+	d.write(p)
+}
+
+// heard is the next message that is no stream request.
+func (d *device) heard() (topic, payload string) {
+	d.t.Helper()
+	select {
+	case p := <-d.messages:
+		return p.TopicName, string(p.Payload)
+	case <-d.gone:
+		d.t.Fatalf("device %q lost its control connection instead of hearing something", d.id)
+	case <-time.After(patience):
+		d.t.Fatalf("device %q heard nothing", d.id)
+	}
+	return "", ""
+}
+
+// suback is the answer to the next SUBSCRIBE.
+func (d *device) suback() *packets.SubackPacket {
+	d.t.Helper()
+	select {
+	case p := <-d.subacks:
+		return p
+	case <-time.After(patience):
+		d.t.Fatalf("device %q: no SUBACK", d.id)
+	}
+	return nil
 }
 
 // ping checks that the control connection works. The hub has then dealt with

@@ -20,8 +20,9 @@ func (h *Hub) deviceConnected(s *broker.Session) {
 	h.log.Info("device connected", "device", id.Name)
 }
 
-// deviceReady lets the device be asked for streams. A session that was replaced by
-// this one gives its hold up here.
+// deviceReady lets the device be asked for what it has just subscribed to. Each time
+// those who wait for it try anew. A session that was replaced by this one gives its
+// hold up here.
 func (h *Hub) deviceReady(s *broker.Session) {
 	device := s.Identity().Name
 	release := h.bus.Hold(device, func(ctx context.Context, r Request) (Answer, error) {
@@ -40,7 +41,7 @@ func (h *Hub) deviceDisconnected(s *broker.Session) {
 		release()
 	}
 	h.registry.SetConnected(device, false, time.Now())
-	h.log.Info("device disconnected", "device", device, "dur", time.Since(s.ConnectedAt()))
+	h.log.Info("device disconnected", "device", device, "dur", time.Since(s.ConnectedAt()), "events", s.Events())
 }
 
 // DropControl breaks off a device's control connection, as a network that fails
@@ -63,21 +64,21 @@ func (h *Hub) swapHold(device string, release func()) (before func()) {
 	return before
 }
 
-// askDevice puts a request to a device that is connected to this node: its leg's
-// URL is under the name by which it knows the hub, its token bound to the
-// credential it came with.
-func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (Answer, error) {
-	id := s.Identity()
-	if id.GenerationID != r.Generation {
+// askDevice puts a request to a device that is connected to this node.
+func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (answer Answer, err error) {
+	if s.Identity().GenerationID != r.Generation {
 		return Answer{}, errNotConnected // another life of the same ID
 	}
-	token := h.token.mint(streamToken{
-		Stream: r.Stream, Side: wire.SideDevice, Device: id.Name,
-		Generation: id.GenerationID, Credential: id.CredentialID, Expires: expiry(r.Expires),
-	})
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errNoAnswer)
 	defer cancel()
-	accepted, err := s.Initiate(ctx, r.Name, h.streamURL(id.Host, r.Stream), token.Reveal())
+	switch {
+	case r.Stream != nil:
+		answer, err = h.offerStream(ctx, s, *r.Stream)
+	case r.Method != nil:
+		answer.Status, answer.Payload, err = s.Invoke(ctx, r.Method.Name, r.Method.Payload)
+	case r.Change != nil:
+		err = s.Notify(r.Change.Version, r.Change.Desired)
+	}
 	switch {
 	case errors.Is(err, broker.ErrGone), errors.Is(err, broker.ErrNotReady):
 		return Answer{}, errNotConnected
@@ -86,22 +87,40 @@ func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (Answ
 	case err != nil && ctx.Err() != nil:
 		return Answer{}, context.Cause(ctx)
 	}
+	return answer, err
+}
+
+// offerStream asks the device for a stream: its leg's URL is under the name by which
+// it knows the hub, its token bound to the credential it came with.
+func (h *Hub) offerStream(ctx context.Context, s *broker.Session, o StreamOffer) (Answer, error) {
+	id := s.Identity()
+	token := h.token.mint(streamToken{
+		Stream: o.ID, Side: wire.SideDevice, Device: id.Name,
+		Generation: id.GenerationID, Credential: id.CredentialID, Expires: expiry(o.Expires),
+	})
+	accepted, err := s.Initiate(ctx, o.Name, h.streamURL(id.Host, o.ID), token.Reveal())
 	return Answer{Accepted: accepted, Credential: id.CredentialID}, err
 }
 
-// identityChanged ends what a device's identity no longer allows: its control
-// connection and the streams opened with a credential that has gone. It is how
-// disabling, deleting and key changes reach live connections. An identity that cannot
-// be read allows nothing.
-func (h *Hub) identityChanged(device string) {
+// identityChanged ends what the identities of a device and its modules no longer
+// allow, of all devices when it is "": control connections, and the streams opened with
+// a credential that has gone. It is how disabling, deleting and key changes reach live
+// connections. An identity that cannot be read allows nothing.
+func (h *Hub) identityChanged(name string) {
+	device, _ := wire.SplitTarget(name)
 	ctx := context.Background()
-	d, err := h.registry.Get(ctx, device) // the zero value when it has gone
-	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		h.log.Error("read a changed identity", "device", device, "err", err)
-	}
+	identities := map[string]wire.Device{} // the zero value for one that has gone
 	revoked := func(of, generation, credential string) bool {
-		if of != device {
+		if owner, _ := wire.SplitTarget(of); device != "" && owner != device {
 			return false
+		}
+		d, known := identities[of]
+		if !known {
+			var err error
+			if d, err = h.registry.Get(ctx, of); err != nil && !errors.Is(err, registry.ErrNotFound) {
+				h.log.Error("read a changed identity", "device", of, "err", err)
+			}
+			identities[of] = d
 		}
 		ok, err := h.admits(ctx, d, generation, credential)
 		if err != nil {

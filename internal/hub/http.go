@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ const (
 	idleTimeout   = 3 * time.Minute
 	maxHead       = 32 << 10
 	maxBody       = 64 << 10
+	maxBulk       = 1 << 20
 )
 
 // route is one thing the hub can be asked. Segments in braces stand for any one
@@ -44,9 +46,13 @@ type request struct {
 	*http.Request
 	principal principal
 	id        string // {id}: device, or stream at the streaming endpoint
-	name      string // {name}: stream name
+	module    string // {module}
+	name      string // {name}: of a stream, or a CA's fingerprint
 	tracking  string // names the request in log and answer
 }
+
+// target is the name of the device or module in the path.
+func (r *request) target() string { return wire.TargetName(r.id, r.module) }
 
 // routes is everything the hub answers; what is not here does not exist.
 var routes = []route{
@@ -56,12 +62,31 @@ var routes = []route{
 	{"GET", wire.PathBridges + "{id}", 0, (*Hub).joinStream},
 	{"GET", "/devices", registry.RegistryRead, (*Hub).listDevices},
 	{"GET", "/devices/", registry.RegistryRead, (*Hub).listDevices},
-	{"GET", "/devices/{id}", registry.RegistryRead, (*Hub).getDevice},
-	{"PUT", "/devices/{id}", registry.RegistryWrite, (*Hub).putDevice},
-	{"DELETE", "/devices/{id}", registry.RegistryWrite, (*Hub).deleteDevice},
+	{"POST", "/devices", registry.RegistryWrite, (*Hub).bulk},
+	{"POST", "/devices/query", registry.ServiceConnect | registry.RegistryRead, (*Hub).queryDevices},
+	{"GET", "/devices/{id}", registry.RegistryRead, (*Hub).getIdentity},
+	{"PUT", "/devices/{id}", registry.RegistryWrite, (*Hub).putIdentity},
+	{"DELETE", "/devices/{id}", registry.RegistryWrite, (*Hub).deleteIdentity},
+	{"GET", "/devices/{id}/modules", registry.RegistryRead, (*Hub).listModules},
+	{"GET", "/devices/{id}/modules/{module}", registry.RegistryRead, (*Hub).getIdentity},
+	{"PUT", "/devices/{id}/modules/{module}", registry.RegistryWrite, (*Hub).putIdentity},
+	{"DELETE", "/devices/{id}/modules/{module}", registry.RegistryWrite, (*Hub).deleteIdentity},
+	{"GET", "/statistics/devices", registry.RegistryRead, (*Hub).deviceStatistics},
+	{"GET", "/statistics/service", registry.ServiceConnect | registry.RegistryRead, (*Hub).serviceStatistics},
 	{"GET", "/twins/{id}", registry.ServiceConnect, (*Hub).getTwin},
+	{"PATCH", "/twins/{id}", registry.ServiceConnect, (*Hub).changeTwin},
+	{"PUT", "/twins/{id}", registry.ServiceConnect, (*Hub).changeTwin},
+	{"GET", "/twins/{id}/modules/{module}", registry.ServiceConnect, (*Hub).getTwin},
+	{"PATCH", "/twins/{id}/modules/{module}", registry.ServiceConnect, (*Hub).changeTwin},
+	{"PUT", "/twins/{id}/modules/{module}", registry.ServiceConnect, (*Hub).changeTwin},
+	{"POST", "/twins/{id}/methods", registry.ServiceConnect, (*Hub).invokeMethod},
+	{"POST", "/twins/{id}/modules/{module}/methods", registry.ServiceConnect, (*Hub).invokeMethod},
 	{"POST", "/twins/{id}/streams/{name}", registry.ServiceConnect, (*Hub).initiate},
+	{"POST", "/twins/{id}/modules/{module}/streams/{name}", registry.ServiceConnect, (*Hub).initiate},
 	{"GET", wire.PathDeviceStreams, registry.ServiceConnect | registry.RegistryRead, (*Hub).streamingEndpoints},
+	{"GET", wire.PathCAs, registry.Owner, (*Hub).listCAs},
+	{"POST", wire.PathCAs, registry.Owner, (*Hub).registerCA},
+	{"DELETE", wire.PathCAs + "/{name}", registry.Owner, (*Hub).removeCA},
 }
 
 func (h *Hub) newServer() *http.Server {
@@ -161,6 +186,8 @@ func (r *request) match(segments []string) (found *route, methods []string) {
 			switch p {
 			case "{id}":
 				r.id = segments[j]
+			case "{module}":
+				r.module = segments[j]
 			case "{name}":
 				r.name = segments[j]
 			}
@@ -199,27 +226,39 @@ func (h *Hub) notAuthorized(w http.ResponseWriter, r *request, err error) {
 
 // failed answers for an error of the registry.
 func (h *Hub) failed(w http.ResponseWriter, r *request, err error) {
-	var invalid *registry.InvalidError
-	switch {
-	case errors.As(err, &invalid):
-		h.refuse(w, r, wire.ErrArgumentInvalid, invalid.Error())
-	case errors.Is(err, registry.ErrNotFound):
-		h.refuse(w, r, wire.ErrDeviceNotFound, "no device "+quote(r.id))
-	case errors.Is(err, registry.ErrExists):
-		h.refuse(w, r, wire.ErrDeviceExists, "device "+quote(r.id)+" exists already")
-	case errors.Is(err, registry.ErrPrecondition):
-		h.refuse(w, r, wire.ErrPrecondition, "device "+quote(r.id)+" has changed since: its etag differs")
-	case r.Context().Err() != nil: // the caller has gone
-		h.refuse(w, r, wire.ErrUnavailable, "request abandoned")
-	default:
-		h.log.Error("registry", "device", escaped(r.id), "err", err, "tracking", r.tracking)
-		h.refuse(w, r, wire.ErrUnavailable, "the registry cannot do this now; the hub's log says why")
-	}
+	code, message := h.explain(r, err)
+	h.refuse(w, r, code, message)
 }
 
-// readBody reads a bounded body. false means that the answer has been given.
-func (h *Hub) readBody(w http.ResponseWriter, r *request) ([]byte, bool) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+// explain turns an error of the registry into what the caller is told.
+func (h *Hub) explain(r *request, err error) (wire.ErrorCode, string) {
+	var invalid *registry.InvalidError
+	what := "device " + quote(r.id)
+	exists := wire.ErrDeviceExists
+	if r.module != "" {
+		what, exists = "module "+quote(r.target()), wire.ErrModuleExists
+	}
+	switch {
+	case errors.As(err, &invalid):
+		return wire.ErrArgumentInvalid, invalid.Error()
+	case errors.Is(err, registry.ErrModuleNotFound):
+		return wire.ErrModuleNotFound, "no " + what
+	case errors.Is(err, registry.ErrNotFound):
+		return wire.ErrDeviceNotFound, "no device " + quote(r.id)
+	case errors.Is(err, registry.ErrExists):
+		return exists, what + " exists already"
+	case errors.Is(err, registry.ErrPrecondition):
+		return wire.ErrPrecondition, what + " has changed since: its etag differs"
+	case r.Context().Err() != nil: // the caller has gone
+		return wire.ErrUnavailable, "request abandoned"
+	}
+	h.log.Error("registry", "device", escaped(r.target()), "err", err, "tracking", r.tracking)
+	return wire.ErrUnavailable, "the registry cannot do this now; the hub's log says why"
+}
+
+// readBody reads a body of at most limit bytes. false means that the answer has been given.
+func (h *Hub) readBody(w http.ResponseWriter, r *request, limit int64) ([]byte, bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		h.refuse(w, r, wire.ErrMessageTooLarge, "the body is larger than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes")
 		return nil, false
@@ -231,25 +270,38 @@ func (h *Hub) readBody(w http.ResponseWriter, r *request) ([]byte, bool) {
 	return body, true
 }
 
-// readJSON reads a bounded body into v. false means that the answer has been given.
-func (h *Hub) readJSON(w http.ResponseWriter, r *request, v any) bool {
-	body, ok := h.readBody(w, r)
-	if !ok {
-		return false
+// readJSON reads a body of at most limit bytes into v. false means that the answer has
+// been given.
+func (h *Hub) readJSON(w http.ResponseWriter, r *request, limit int64, v any) bool {
+	body, ok := h.readBody(w, r, limit)
+	return ok && h.parseJSON(w, r, body, v)
+}
+
+// parseJSON reads a body that has come into v; numbers in it keep their text. false
+// means that the answer has been given.
+func (h *Hub) parseJSON(w http.ResponseWriter, r *request, body []byte, v any) bool {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	err := d.Decode(v)
+	if _, more := d.Token(); err == nil && more != io.EOF {
+		err = errors.New("something follows it")
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	if err != nil {
 		h.refuse(w, r, wire.ErrFormat, "the body is not the JSON expected: "+short(err.Error()))
 		return false
 	}
 	return true
 }
 
-func writeJSON(w http.ResponseWriter, v any) {
+func writeJSON(w http.ResponseWriter, v any) { writeJSONStatus(w, http.StatusOK, v) }
+
+func writeJSONStatus(w http.ResponseWriter, status int, v any) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // our own types
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
 	_, _ = w.Write(text) // the client is gone if this fails
 }
 

@@ -4,8 +4,10 @@
 // its files.
 //
 //	http.go      routes: what is asked, and the right it needs
-//	auth.go      who asks: SAS tokens, for services and devices
-//	identities.go, initiate.go, endpoint.go, devices.go   what is done about it
+//	auth.go, deviceauth.go   who asks: SAS tokens and certificates
+//	identities.go, bulk.go, queries.go, twins.go   the registry, over HTTPS
+//	initiate.go, endpoint.go, methods.go, devices.go   services reach devices
+//	authorities.go   CAs that vouch for devices
 //	bus.go       from the node that is asked to the node that holds the device
 //	streams.go   what is logged of a stream      token.go   stream tokens
 //	datadir.go, ca.go   what is on disk, and the private CA
@@ -61,6 +63,9 @@ type Hub struct {
 	server      *http.Server
 	conns       sync.WaitGroup // MQTT in TLS, a goroutine each
 
+	calls chan struct{} // a place for each direct method under way
+	proof proofKey      // makes verification codes for CAs
+
 	mu    sync.Mutex
 	holds map[string]func() // releases the bus's hold on a device
 }
@@ -72,7 +77,7 @@ func Open(ctx context.Context, o Options) (_ *Hub, err error) {
 	if err := o.setDefaults(os.Hostname); err != nil {
 		return nil, err
 	}
-	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func())}
+	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func()), calls: make(chan struct{}, maxCalls)}
 	defer func() {
 		if err != nil {
 			h.closeAll()
@@ -114,6 +119,9 @@ func (h *Hub) openParts(ctx context.Context) (err error) {
 	if h.token, err = h.registry.Secret(ctx, tokenSecret, tokenKeySize); err != nil {
 		return fmt.Errorf("stream token key: %w", err)
 	}
+	if h.proof, err = h.registry.Secret(ctx, proofSecret, proofKeySize); err != nil {
+		return fmt.Errorf("CA verification key: %w", err)
+	}
 	certificate := h.o.Certificate
 	if certificate == nil {
 		own, err := h.data.serverCertificate(h.names.order, h.log)
@@ -126,6 +134,9 @@ func (h *Hub) openParts(ctx context.Context) (err error) {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: certificate,
 		NextProtos:     []string{"http/1.1"}, // WebSockets need it
+		// Who sends a certificate has shown to hold its key, no more; deviceauth.go
+		// verifies it, as it depends on whose it is (security.md T26).
+		ClientAuth: tls.RequestClientCert,
 		// Small records at the start are for web pages; legs carry bulk.
 		DynamicRecordSizingDisabled: true,
 	}
@@ -149,6 +160,7 @@ func (h *Hub) openParts(ctx context.Context) (err error) {
 		Connected:    h.deviceConnected,
 		Ready:        h.deviceReady,
 		Disconnected: h.deviceDisconnected,
+		Twin:         h.deviceTwin,
 		Logger:       h.log,
 	})
 	h.server = h.newServer()

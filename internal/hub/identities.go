@@ -32,25 +32,49 @@ func (h *Hub) listDevices(w http.ResponseWriter, r *request) {
 	if len(list) == top {
 		w.Header().Set(wire.HeaderContinuation, list[top-1].DeviceID) // has no character that a header could not
 	}
-	if list == nil {
-		list = []wire.Device{}
-	}
-	writeJSON(w, list)
+	writeIdentities(w, list)
 }
 
-func (h *Hub) getDevice(w http.ResponseWriter, r *request) {
-	d, err := h.registry.Get(r.Context(), r.id)
-	h.answerDevice(w, r, d, err)
-}
-
-// putDevice creates an identity, or with If-Match updates it.
-func (h *Hub) putDevice(w http.ResponseWriter, r *request) {
-	var d wire.Device
-	if !h.readJSON(w, r, &d) {
+// listModules answers with all modules of a device.
+func (h *Hub) listModules(w http.ResponseWriter, r *request) {
+	list, err := h.registry.Modules(r.Context(), r.id)
+	if err != nil {
+		h.failed(w, r, err)
 		return
 	}
-	if d.DeviceID != r.id {
-		h.refuse(w, r, wire.ErrArgumentInvalid, "deviceId in the body is not "+quote(r.id)+" as in the path")
+	writeIdentities(w, list)
+}
+
+func writeIdentities(w http.ResponseWriter, list []wire.Device) {
+	shown := make([]wire.Device, len(list)) // never null
+	for i, d := range list {
+		shown[i] = onTheWire(d)
+	}
+	writeJSON(w, shown)
+}
+
+// onTheWire is an identity as callers see it: a module's status is its device's, so
+// that it has none of its own.
+func onTheWire(d wire.Device) wire.Device {
+	if d.ModuleID != "" {
+		d.Status = ""
+	}
+	return d
+}
+
+func (h *Hub) getIdentity(w http.ResponseWriter, r *request) {
+	d, err := h.registry.Get(r.Context(), r.target())
+	h.answerIdentity(w, r, d, err)
+}
+
+// putIdentity creates an identity, or with If-Match updates it.
+func (h *Hub) putIdentity(w http.ResponseWriter, r *request) {
+	var d wire.Device
+	if !h.readJSON(w, r, maxBody, &d) {
+		return
+	}
+	if d.DeviceID != r.id || d.ModuleID != r.module {
+		h.refuse(w, r, wire.ErrArgumentInvalid, "deviceId and moduleId in the body are not those of "+quote(r.target())+" as in the path")
 		return
 	}
 	etag := ifMatch(r)
@@ -61,57 +85,64 @@ func (h *Hub) putDevice(w http.ResponseWriter, r *request) {
 		d, err = h.registry.Update(r.Context(), d, etag)
 	}
 	if err == nil {
-		h.audit("identity written", r)
-		h.bus.Tell(r.id)
+		h.changed("identity written", r.target(), r)
 	}
-	h.answerDevice(w, r, d, err)
+	h.answerIdentity(w, r, d, err)
 }
 
-// deleteDevice deletes an identity; no If-Match means whatever is there.
-func (h *Hub) deleteDevice(w http.ResponseWriter, r *request) {
-	etag := ifMatch(r)
-	if etag == "" {
-		etag = "*"
-	}
-	if err := h.registry.Delete(r.Context(), r.id, etag); err != nil {
+// deleteIdentity deletes an identity; no If-Match means whatever is there.
+func (h *Hub) deleteIdentity(w http.ResponseWriter, r *request) {
+	if err := h.registry.Delete(r.Context(), r.target(), orAny(ifMatch(r))); err != nil {
 		h.failed(w, r, err)
 		return
 	}
-	h.audit("identity deleted", r)
-	h.bus.Tell(r.id)
+	h.changed("identity deleted", r.target(), r)
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// audit leaves a trace of a change to the registry (security.md T46).
-func (h *Hub) audit(what string, r *request) {
-	h.log.Info(what, "device", r.id, "policy", r.principal.policy, "remote", r.RemoteAddr, "tracking", r.tracking)
+// changed follows a write to the registry: it leaves a trace (security.md T46), and has
+// live connections judged anew.
+func (h *Hub) changed(what, name string, r *request) {
+	h.log.Info(what, "device", name, "policy", r.principal.policy, "remote", r.RemoteAddr, "tracking", r.tracking)
+	h.bus.Tell(name)
 }
 
-func (h *Hub) answerDevice(w http.ResponseWriter, r *request, d wire.Device, err error) {
+func (h *Hub) answerIdentity(w http.ResponseWriter, r *request, d wire.Device, err error) {
 	if err != nil {
 		h.failed(w, r, err)
 		return
 	}
 	w.Header().Set("ETag", strconv.Quote(d.ETag))
-	writeJSON(w, d)
+	writeJSON(w, onTheWire(d))
 }
 
 // ifMatch is the etag of the request, "*" for any, "" for none.
 func ifMatch(r *request) string { return strings.Trim(r.Header.Get("If-Match"), `"`) }
 
-// getTwin answers with what the identity says; properties come from devices that
-// report some, which none can yet.
-func (h *Hub) getTwin(w http.ResponseWriter, r *request) {
-	d, err := h.registry.Get(r.Context(), r.id)
+// orAny is etag, or "*" where there is none.
+func orAny(etag string) string {
+	if etag == "" {
+		return "*"
+	}
+	return etag
+}
+
+// deviceStatistics counts the devices.
+func (h *Hub) deviceStatistics(w http.ResponseWriter, r *request) {
+	n, err := h.registry.Count(r.Context())
 	if err != nil {
 		h.failed(w, r, err)
 		return
 	}
-	version := map[string]any{"$version": 1}
-	w.Header().Set("ETag", strconv.Quote(d.ETag))
-	writeJSON(w, wire.Twin{
-		DeviceID: d.DeviceID, ETag: d.ETag, DeviceETag: d.ETag, Status: d.Status, StatusUpdateTime: d.StatusUpdatedTime,
-		ConnectionState: d.ConnectionState, LastActivityTime: d.LastActivityTime, Version: 1,
-		Properties: wire.TwinProperties{Desired: version, Reported: version}, Capabilities: d.Capabilities,
-	})
+	writeJSON(w, map[string]int{"totalDeviceCount": n.Total, "enabledDeviceCount": n.Enabled, "disabledDeviceCount": n.Disabled})
+}
+
+// serviceStatistics counts the devices that are connected.
+func (h *Hub) serviceStatistics(w http.ResponseWriter, r *request) {
+	n, err := h.registry.Count(r.Context())
+	if err != nil {
+		h.failed(w, r, err)
+		return
+	}
+	writeJSON(w, map[string]int{"connectedDeviceCount": n.Connected})
 }

@@ -17,7 +17,7 @@ import (
 // initiate sets up a stream for a service: it asks the device, and hands both
 // sides a URL and a token of their own (docs/protocol.md, Starting a stream).
 func (h *Hub) initiate(w http.ResponseWriter, r *request) {
-	if !h.beginLongCall(w, r) {
+	if _, ok := h.beginLongCall(w, r, maxBody); !ok {
 		return
 	}
 	wait, answer, ok := timeouts(r.Header)
@@ -29,13 +29,13 @@ func (h *Hub) initiate(w http.ResponseWriter, r *request) {
 		h.refuse(w, r, wire.ErrArgumentInvalid, fmt.Sprintf("stream name %s is not 1 to %d characters of A-Za-z0-9-._~", quote(r.name), wire.MaxStreamName))
 		return
 	}
-	device, err := h.registry.Get(r.Context(), r.id)
+	device, err := h.registry.Get(r.Context(), r.target())
 	if err != nil || enabled(device) != nil {
 		h.noDevice(w, r, err)
 		return
 	}
 	s := rendezvous.Stream{
-		ID: newID(), Name: r.name, Device: device.DeviceID, Generation: device.GenerationID,
+		ID: newID(), Name: r.name, Device: device.Name(), Generation: device.GenerationID,
 		Policy: r.principal.policy, PolicyCredential: r.principal.credential, Created: time.Now(),
 	}
 	ctx, err := h.rendezvous.Create(r.Context(), s)
@@ -52,24 +52,23 @@ func (h *Hub) initiate(w http.ResponseWriter, r *request) {
 }
 
 // beginLongCall takes the bounds of ordinary requests off one that waits for a
-// device. Its body, which nobody needs, is read first: only then does net/http lift
-// its deadline, and see when the caller has gone. false means that the answer has
-// been given.
-func (h *Hub) beginLongCall(w http.ResponseWriter, r *request) bool {
-	if _, ok := h.readBody(w, r); !ok {
-		return false
+// device. Its body is read first: only then does net/http lift its deadline, and see
+// when the caller has gone. false means that the answer has been given.
+func (h *Hub) beginLongCall(w http.ResponseWriter, r *request, limit int64) ([]byte, bool) {
+	body, ok := h.readBody(w, r, limit)
+	if ok {
+		latest := time.Now().Add(h.o.HandshakeTimeout + 2*wire.MaxStreamTimeout + answerTimeout)
+		_ = http.NewResponseController(w).SetWriteDeadline(latest) // the server's connections have deadlines
 	}
-	latest := time.Now().Add(h.o.HandshakeTimeout + answerTimeout)
-	_ = http.NewResponseController(w).SetWriteDeadline(latest) // the server's connections have deadlines
-	return true
+	return body, ok
 }
 
 // ask puts a new stream to its device. An answer does not count when the stream has
 // ended in the meantime, or its credential was taken away.
 func (h *Hub) ask(ctx context.Context, s rendezvous.Stream, wait, answer time.Duration) (Answer, error) {
 	said, err := h.bus.Ask(ctx, s.Device, wait, Request{
-		Stream: s.ID, Name: s.Name, Generation: s.Generation,
-		Expires: s.Created.Add(h.o.HandshakeTimeout), Timeout: answer,
+		Generation: s.Generation, Timeout: answer,
+		Stream: &StreamOffer{ID: s.ID, Name: s.Name, Expires: s.Created.Add(h.o.HandshakeTimeout)},
 	})
 	if err != nil || !said.Accepted {
 		return said, err
@@ -117,15 +116,13 @@ func timeouts(header http.Header) (connect, answer time.Duration, ok bool) {
 	return connect, answer, true
 }
 
+// noDevice answers for an identity that is not there, or disabled, or cannot be read.
 func (h *Hub) noDevice(w http.ResponseWriter, r *request, err error) {
-	switch {
-	case err == nil:
+	if err == nil {
 		h.refuse(w, r, wire.ErrDeviceNotFound, "device "+quote(r.id)+" is disabled")
-	case errors.Is(err, registry.ErrNotFound):
-		h.refuse(w, r, wire.ErrDeviceNotFound, "no device "+quote(r.id))
-	default:
-		h.failed(w, r, err)
+		return
 	}
+	h.failed(w, r, err)
 }
 
 // noRoom answers for an error of Create.
@@ -134,7 +131,7 @@ func (h *Hub) noRoom(w http.ResponseWriter, r *request, err error) {
 		h.refuse(w, r, wire.ErrUnavailable, err.Error())
 		return
 	}
-	h.log.Warn("stream refused", "device", r.id, "name", r.name, "policy", r.principal.policy, "err", err)
+	h.log.Warn("stream refused", "device", r.target(), "name", r.name, "policy", r.principal.policy, "err", err)
 	h.refuse(w, r, wire.ErrThrottling, err.Error())
 }
 

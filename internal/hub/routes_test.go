@@ -29,12 +29,31 @@ var routeCases = []routeCase{
 	{"GET /bridges/{id}", "GET", "/bridges/0123456789abcdef0123456789abcdef", "", "leg", 0},
 	{"GET /devices", "GET", "/devices?api-version=x", "", "read", 200},
 	{"GET /devices/", "GET", "/devices/", "", "read", 200},
+	{"POST /devices", "POST", "/devices", `[{"id":"pi-1","importMode":"create"}]`, "write", 400}, // exists
+	{"POST /devices/query", "POST", "/devices/query", `{"query":"SELECT * FROM devices"}`, "service read", 200},
 	{"GET /devices/{id}", "GET", "/devices/pi-1", "", "read", 200},
 	{"PUT /devices/{id}", "PUT", "/devices/pi-1", `{"deviceId":"pi-1"}`, "write", 409},
 	{"DELETE /devices/{id}", "DELETE", "/devices/pi-2", "", "write", 404},
+	{"GET /devices/{id}/modules", "GET", "/devices/pi-1/modules", "", "read", 200},
+	{"GET /devices/{id}/modules/{module}", "GET", "/devices/pi-1/modules/m", "", "read", 200},
+	{"PUT /devices/{id}/modules/{module}", "PUT", "/devices/pi-1/modules/m", `{"deviceId":"pi-1","moduleId":"m"}`, "write", 409},
+	{"DELETE /devices/{id}/modules/{module}", "DELETE", "/devices/pi-1/modules/x", "", "write", 404},
+	{"GET /statistics/devices", "GET", "/statistics/devices", "", "read", 200},
+	{"GET /statistics/service", "GET", "/statistics/service", "", "service read", 200},
 	{"GET /twins/{id}", "GET", "/twins/pi-1", "", "service", 200},
+	{"PATCH /twins/{id}", "PATCH", "/twins/pi-1", `{"tags":{"a":1}}`, "service", 200},
+	{"PUT /twins/{id}", "PUT", "/twins/pi-1", `{"tags":{"a":1}}`, "service", 200},
+	{"GET /twins/{id}/modules/{module}", "GET", "/twins/pi-1/modules/m", "", "service", 200},
+	{"PATCH /twins/{id}/modules/{module}", "PATCH", "/twins/pi-1/modules/m", `{}`, "service", 200},
+	{"PUT /twins/{id}/modules/{module}", "PUT", "/twins/pi-1/modules/m", `{}`, "service", 200},
+	{"POST /twins/{id}/methods", "POST", "/twins/pi-1/methods", `{"methodName":"reboot"}`, "service", 404},
+	{"POST /twins/{id}/modules/{module}/methods", "POST", "/twins/pi-1/modules/m/methods", `{"methodName":"reboot"}`, "service", 404},
 	{"POST /twins/{id}/streams/{name}", "POST", "/twins/pi-1/streams/shell", "", "service", 404},
+	{"POST /twins/{id}/modules/{module}/streams/{name}", "POST", "/twins/pi-1/modules/m/streams/shell", "", "service", 404},
 	{"GET /devicestreams", "GET", "/devicestreams", "", "service read", 200},
+	{"GET /certificates", "GET", "/certificates", "", "owner", 200},
+	{"POST /certificates", "POST", "/certificates", `{"certificate":"x"}`, "owner", 400},
+	{"DELETE /certificates/{name}", "DELETE", "/certificates/x", "", "owner", 404},
 }
 
 func TestRouteCasesComplete(t *testing.T) {
@@ -55,6 +74,7 @@ type caller struct {
 
 func callers(w *world, other *hubtest.Server) []caller {
 	device := w.AddDevice("pi-1")
+	module := w.AddDevice("pi-1/m")
 	foreign := other.ConnectionString("iothubowner")
 	in, past := unix(time.Hour), unix(-credential.ClockGrace-2*time.Second)
 	key := func(policy string) credential.Key { return w.ConnectionString(policy).SharedAccessKey }
@@ -63,7 +83,7 @@ func callers(w *world, other *hubtest.Server) []caller {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	const all = "read write service"
+	const all = "read write service owner"
 	skn := "&skn=iothubowner"
 	good := sas("localhost", in, owner, skn)
 	return []caller{
@@ -90,6 +110,8 @@ func callers(w *world, other *hubtest.Server) []caller {
 		{"device key for the hub", sas("localhost", in, device.SharedAccessKey, ""), ""},
 		{"device key as policy", sas("localhost", in, device.SharedAccessKey, skn), ""},
 		{"device ID as policy", sas("localhost", in, device.SharedAccessKey, "&skn=pi-1"), ""},
+		{"module key", sas("localhost%2Fdevices%2Fpi-1%2Fmodules%2Fm", in, module.SharedAccessKey, ""), ""},
+		{"module key for the hub", sas("localhost", in, module.SharedAccessKey, ""), ""},
 		{"wrong key", sas("localhost", in, credential.NewKey(), skn), ""},
 		{"other hub's key", sas("localhost", in, foreign.SharedAccessKey, skn), ""},
 		{"other hub's name", sas("other.example.test", in, owner, skn), ""},

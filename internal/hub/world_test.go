@@ -186,7 +186,7 @@ func (w *world) update(d wire.Device) wire.Device {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return w.identity(w.as("PUT", wire.IdentityPath(d.DeviceID), string(body), http.Header{"If-Match": {`"*"`}}))
+	return w.identity(w.as("PUT", wire.IdentityPath(d.Name()), string(body), http.Header{"If-Match": {`"*"`}}))
 }
 
 func (w *world) disable(id string) {

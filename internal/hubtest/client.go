@@ -8,13 +8,13 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/farportio/farport/internal/credential"
+	"github.com/farportio/farport/internal/wire"
 )
 
 // Client speaks HTTPS to the hub, under any of its names: it trusts the hub's CA
@@ -41,9 +41,9 @@ func newClient(t testing.TB, dataDir string, hub net.Addr) *http.Client {
 	}
 }
 
-// AddDevice creates a device with keys of the hub's making and returns the
-// connection string with its primary key.
-func (s *Server) AddDevice(id string) credential.ConnectionString {
+// AddDevice creates a device with keys of the hub's making, or a module when name is
+// DEVICE/MODULE, and returns the connection string with its primary key.
+func (s *Server) AddDevice(name string) credential.ConnectionString {
 	s.t.Helper()
 	owner := s.ConnectionString("iothubowner")
 	token, err := owner.SAS(time.Now().Add(time.Hour))
@@ -52,16 +52,17 @@ func (s *Server) AddDevice(id string) credential.ConnectionString {
 	}
 	var d struct {
 		DeviceID       string `json:"deviceId"`
+		ModuleID       string `json:"moduleId,omitempty"`
 		Authentication *struct {
 			SymmetricKey struct{ PrimaryKey string }
 		} `json:"authentication,omitempty"`
 	}
-	d.DeviceID = id
+	d.DeviceID, d.ModuleID = wire.SplitTarget(name)
 	body, err := json.Marshal(d)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r, err := http.NewRequest(http.MethodPut, s.Hub.URL()+"/devices/"+url.PathEscape(id), bytes.NewReader(body))
+	r, err := http.NewRequest(http.MethodPut, s.Hub.URL()+wire.IdentityPath(name), bytes.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -72,13 +73,14 @@ func (s *Server) AddDevice(id string) credential.ConnectionString {
 	}
 	defer answer.Body.Close()
 	if err := json.NewDecoder(answer.Body).Decode(&d); err != nil || d.Authentication == nil {
-		s.t.Fatalf("create device %q: %s, %v", id, answer.Status, err)
+		s.t.Fatalf("create %q: %s, %v", name, answer.Status, err)
 	}
 	key, err := credential.ParseKey(d.Authentication.SymmetricKey.PrimaryKey)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	cs := owner
-	cs.SharedAccessKeyName, cs.DeviceID, cs.SharedAccessKey = "", id, key
+	cs.SharedAccessKeyName, cs.SharedAccessKey = "", key
+	cs.DeviceID, cs.ModuleID = d.DeviceID, d.ModuleID
 	return cs
 }

@@ -31,6 +31,7 @@ var (
 	ErrPrecondition       = ErrorCode{412001, "PreconditionFailed"}
 	ErrMessageTooLarge    = ErrorCode{413001, "MessageTooLarge"}
 	ErrThrottling         = ErrorCode{429001, "ThrottlingException"}
+	ErrBadDeviceResponse  = ErrorCode{502101, "InvalidDeviceResponse"}
 	ErrUnavailable        = ErrorCode{503001, "ServiceUnavailable"}
 	ErrGatewayTimeout     = ErrorCode{504101, "GatewayTimeout"}
 	// ErrStreamGone answers a leg whose stream has ended. farport's own number: what
