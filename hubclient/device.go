@@ -50,7 +50,8 @@ type DeviceOptions struct {
 	GetCertificate func() (*tls.Certificate, error)
 }
 
-// Device is one control connection, over which a device is asked for streams. It
+// Device is one control connection, over which a device or module is asked for
+// streams. It
 // never connects again: whoever wants that dials another. It is safe for
 // concurrent use.
 type Device struct {

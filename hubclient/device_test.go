@@ -190,7 +190,7 @@ func TestDialDeviceFails(t *testing.T) {
 
 func TestDialDeviceNeedsCredentials(t *testing.T) {
 	for text, want := range map[string]string{
-		"HostName=hub.example.test;DeviceId=pi-1;x509=true":                                "certificate is not supported yet",
+		"HostName=hub.example.test;DeviceId=pi-1;x509=true":                                "no certificate to sign in with",
 		"HostName=hub.example.test;SharedAccessKeyName=service;SharedAccessKey=" + testKey: "no DeviceId",
 	} {
 		cs, err := ParseConnectionString(text)

@@ -47,7 +47,7 @@ func (d *Device) options() *mqtt.ClientOptions {
 		SetClientID(Target(cs)).
 		SetUsername(user.String()).
 		SetPassword(d.login.token.Reveal()). // "": the field is absent
-		SetCleanSession(false). // as all SDKs; Azure then keeps other programs' subscriptions
+		SetCleanSession(false).              // as all SDKs; Azure then keeps other programs' subscriptions
 		SetKeepAlive(wire.DeviceKeepAlive).
 		SetPingTimeout(pingTimeout).
 		SetConnectTimeout(connackTimeout).

@@ -53,10 +53,10 @@ type Service struct {
 }
 
 // NewService returns a Service for the hub and policy that cs names. It does no
-// I/O. The caller closes it. A connection string of a device is an error.
+// I/O. The caller closes it. A connection string of a device or module is an error.
 func NewService(cs ConnectionString, o Options) (*Service, error) {
 	if cs.IsDevice() {
-		return nil, fmt.Errorf("connection string is for device %q; a service needs one with SharedAccessKeyName", cs.DeviceID)
+		return nil, fmt.Errorf("connection string is for %s; a service needs one with SharedAccessKeyName", named(Target(cs)))
 	}
 	s := &Service{hub: newHub(cs, o)}
 	s.http = &http.Client{
