@@ -146,7 +146,11 @@ func (h *testHub) serveEcho(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *testHub) serveMQTT(w http.ResponseWriter, r *http.Request) {
-	if want := map[bool]string{false: wire.QueryNoClientCert, true: ""}[h.x509]; r.URL.RawQuery != want {
+	want := wire.QueryNoClientCert
+	if h.x509 {
+		want = ""
+	}
+	if r.URL.RawQuery != want {
 		h.t.Errorf("query of the WebSocket is %q, not %q", r.URL.RawQuery, want)
 	}
 	upgrader := websocket.Upgrader{Subprotocols: []string{wire.SubprotocolMQTT}}
