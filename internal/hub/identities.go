@@ -49,7 +49,7 @@ func (h *Hub) putDevice(w http.ResponseWriter, r *request) {
 	if !h.readJSON(w, r, &d) {
 		return
 	}
-	if d.DeviceID != r.id {
+	if d.Name() != r.id {
 		h.refuse(w, r, wire.ErrArgumentInvalid, "deviceId in the body is not "+quote(r.id)+" as in the path")
 		return
 	}
