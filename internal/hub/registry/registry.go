@@ -1,8 +1,10 @@
-// Package registry is the hub's identity registry: which devices may connect
-// and with which keys, which shared access policies there are and what each
-// allows, and when a device was last seen. It keeps all of that in a store and
-// adds what no store keeps: who is connected now. Who may ask is for the hub to
-// decide.
+// Package registry is the hub's identity registry: which devices and modules may
+// connect and how they prove themselves, which CAs vouch for them, what their twins
+// hold, which shared access policies there are and what each allows, and when an
+// identity was last seen. It keeps all of that in a store and adds what no store
+// keeps: who is connected now. Who may ask is for the hub to decide.
+//
+// An identity is called by its name, wire.TargetName: DEVICE or DEVICE/MODULE.
 package registry
 
 import (
@@ -18,24 +20,27 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
-// Errors that callers branch on. They come wrapped, naming the device or policy.
+// Errors that callers branch on. They come wrapped, naming the identity, policy or CA.
 var (
 	ErrNotFound     = errors.New("not found")
 	ErrExists       = errors.New("already exists")
 	ErrPrecondition = errors.New("etag does not match")
+	// ErrModuleNotFound says that the device is there, and the module is not. It is
+	// an ErrNotFound too.
+	ErrModuleNotFound = fmt.Errorf("module %w", ErrNotFound)
 )
 
 // anyETag is the If-Match of a caller who takes whatever is there.
 const anyETag = "*"
 
-// updateTries bounds how often an update of "whatever is there" starts anew
-// because someone else was faster.
+// updateTries bounds how often a write starts anew because someone else was faster.
 const updateTries = 8
 
 // Registry answers from a store; its methods are safe for concurrent use.
 type Registry struct {
 	store    store.Store
 	presence presence
+	adding   sync.Mutex // held while something is counted and one more of it added
 
 	mu             sync.Mutex
 	lastGeneration int64 // guarded by mu
@@ -46,66 +51,84 @@ func New(s store.Store) *Registry {
 	return &Registry{store: s, presence: presence{devices: map[string]seen{}}}
 }
 
-// Create adds a device and returns it as stored: missing keys are made, status
-// "" means enabled, etag, generation and times are the registry's own. Errors:
-// *InvalidError, ErrExists, or the store's.
+// Create adds a device, or a module to a device, and returns it as stored: no
+// authentication means sas, missing keys are made, status "" means enabled, etag,
+// generation and times are the registry's own. Errors: *InvalidError, also when the
+// device has as many modules as it may have; ErrExists; ErrNotFound when the module's
+// device is not there; or the store's.
 func (r *Registry) Create(ctx context.Context, d wire.Device) (wire.Device, error) {
-	stored, err := newIdentity(d)
+	created, err := newIdentity(d)
 	if err != nil {
 		return wire.Device{}, err
 	}
-	stored.GenerationID = r.generation()
-	value, err := encode(stored)
+	created.GenerationID = r.generation()
+	if d.ModuleID == "" {
+		created, err = r.createDevice(ctx, created)
+	} else {
+		created, err = r.createModule(ctx, created)
+	}
 	if err != nil {
-		return wire.Device{}, about("create", d.DeviceID, err)
+		return wire.Device{}, about("create", d.Name(), err)
+	}
+	return created, nil
+}
+
+func (r *Registry) createDevice(ctx context.Context, d wire.Device) (wire.Device, error) {
+	value, err := encode(d, "")
+	if err != nil {
+		return wire.Device{}, err
 	}
 	revision, err := r.store.Create(ctx, store.KindDevice, d.DeviceID, value)
 	if err != nil {
-		return wire.Device{}, about("create", d.DeviceID, err)
+		return wire.Device{}, err
 	}
-	return withETag(stored, revision), nil
+	d.ETag = etag(revision)
+	return d, nil
 }
 
-// Get returns a device, with its connection as it is now. Error: ErrNotFound or
-// the store's.
-func (r *Registry) Get(ctx context.Context, id string) (wire.Device, error) {
-	d, _, err := r.load(ctx, id)
+// Get returns a device or module, with its connection as it is now; a module has its
+// device's status. Errors: ErrNotFound, ErrModuleNotFound, or the store's.
+func (r *Registry) Get(ctx context.Context, name string) (wire.Device, error) {
+	s, _, err := r.load(ctx, name)
+	var d wire.Device
 	if err == nil {
-		d, err = r.withActivity(ctx, d)
+		d, err = r.withActivity(ctx, s.Device)
 	}
 	if err != nil {
-		return wire.Device{}, about("get", id, err)
+		return wire.Device{}, about("get", name, err)
 	}
 	return d, nil
 }
 
-// Update replaces a device whose etag is ifMatch, without quotes, or "*" for
-// any. A key or status left empty stays as it is; generation and creation facts
-// always do. Errors: *InvalidError, ErrNotFound, ErrPrecondition, or the store's.
+// Update replaces a device or module whose etag is ifMatch, without quotes, or "*" for
+// any. A status, authentication type, key or thumbprint left empty stays as it is;
+// with another type the old one's secrets go. Generation and creation facts always
+// stay. Errors: *InvalidError, ErrNotFound, ErrModuleNotFound, ErrPrecondition, or the
+// store's.
 func (r *Registry) Update(ctx context.Context, d wire.Device, ifMatch string) (wire.Device, error) {
 	if err := checkIdentity(d); err != nil {
 		return wire.Device{}, err
 	}
-	for range updateTries {
-		updated, err := r.update(ctx, d, ifMatch)
-		switch {
-		case err == nil:
-			return updated, nil
-		case !errors.Is(err, store.ErrConflict):
-			return wire.Device{}, about("update", d.DeviceID, err)
-		case ifMatch != anyETag:
-			return wire.Device{}, about("update", d.DeviceID, ErrPrecondition)
+	var updated wire.Device
+	err := retry(func() (err error) {
+		updated, err = r.update(ctx, d, ifMatch)
+		if ifMatch != anyETag && errors.Is(err, store.ErrConflict) {
+			err = ErrPrecondition
 		}
+		return err
+	})
+	if err != nil {
+		return wire.Device{}, about("update", d.Name(), err)
 	}
-	return wire.Device{}, about("update", d.DeviceID, store.ErrConflict)
+	return updated, nil
 }
 
 // update tries once. The write is the last thing that can fail, so an error
 // means that nothing was changed.
 func (r *Registry) update(ctx context.Context, d wire.Device, ifMatch string) (wire.Device, error) {
-	current, revision, err := r.load(ctx, d.DeviceID)
+	current, revision, err := r.load(ctx, d.Name())
 	if err == nil {
-		current, err = r.withActivity(ctx, current)
+		current.Device, err = r.withActivity(ctx, current.Device)
 	}
 	if err != nil {
 		return wire.Device{}, err
@@ -113,74 +136,107 @@ func (r *Registry) update(ctx context.Context, d wire.Device, ifMatch string) (w
 	if ifMatch != anyETag && ifMatch != current.ETag {
 		return wire.Device{}, ErrPrecondition
 	}
-	merged := merge(current, d, now())
-	value, err := encode(merged)
+	merged, err := merge(current.Device, d, now())
 	if err != nil {
 		return wire.Device{}, err
 	}
-	if revision, err = r.store.Update(ctx, store.KindDevice, d.DeviceID, value, revision); err != nil {
+	value, err := encode(merged, current.DeviceGenerationID)
+	if err != nil {
 		return wire.Device{}, err
 	}
-	return withETag(merged, revision), nil
+	if revision, err = r.store.Update(ctx, kindOf(d.Name()), d.Name(), value, revision); err != nil {
+		return wire.Device{}, err
+	}
+	merged.ETag = etag(revision)
+	return merged, nil
 }
 
-// Delete removes a device whose etag is ifMatch, or "*" for any, and what is
-// known of its activity. Errors: ErrNotFound, ErrPrecondition, or the store's.
-func (r *Registry) Delete(ctx context.Context, id, ifMatch string) error {
-	var revision uint64
-	if ifMatch != anyETag {
-		current, rev, err := r.load(ctx, id)
-		if err != nil {
-			return about("delete", id, err)
-		}
-		if current.ETag != ifMatch {
-			return about("delete", id, ErrPrecondition)
-		}
-		revision = rev
+// Delete removes a device or module whose etag is ifMatch, or "*" for any, with its
+// twin and what is known of its activity; a device's modules go with it. Errors:
+// ErrNotFound, ErrModuleNotFound, ErrPrecondition, or the store's.
+func (r *Registry) Delete(ctx context.Context, name, ifMatch string) error {
+	revision, err := r.toDelete(ctx, name, ifMatch)
+	if err == nil {
+		err = r.store.Delete(ctx, kindOf(name), name, revision)
 	}
-	err := r.store.Delete(ctx, store.KindDevice, id, revision)
 	if errors.Is(err, store.ErrConflict) {
 		err = ErrPrecondition
 	}
 	if err != nil {
-		return about("delete", id, err)
+		return about("delete", name, err)
 	}
-	r.presence.forget(id)
-	// The device is gone, so this must not fail any more. What may be left of
-	// its activity names a generation that will not come again.
-	_ = r.store.Delete(context.WithoutCancel(ctx), store.KindActivity, id, 0)
+	r.forget(context.WithoutCancel(ctx), name)
 	return nil
 }
 
-// List returns at most limit devices in byte order of their IDs, strictly after
-// the given one ("" for all), each as Get does. A short list is the last one.
-func (r *Registry) List(ctx context.Context, after string, limit int) ([]wire.Device, error) {
-	records, err := r.store.List(ctx, store.KindDevice, after, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
+// toDelete returns the revision that Delete is to find, 0 for any.
+func (r *Registry) toDelete(ctx context.Context, name, ifMatch string) (uint64, error) {
+	if ifMatch == anyETag && kindOf(name) == store.KindDevice {
+		return 0, nil // even one that cannot be read
 	}
-	devices := make([]wire.Device, 0, len(records))
-	for _, record := range records {
-		d, err := decode(record)
-		if err == nil {
-			d, err = r.withActivity(ctx, d)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list devices: %w", err)
-		}
-		devices = append(devices, d)
+	current, revision, err := r.load(ctx, name)
+	switch {
+	case err != nil:
+		return 0, err
+	case ifMatch == anyETag:
+		return 0, nil
+	case ifMatch != current.ETag:
+		return 0, ErrPrecondition
 	}
-	return devices, nil
+	return revision, nil
 }
 
-// load reads a device without its activity, and its revision.
-func (r *Registry) load(ctx context.Context, id string) (wire.Device, uint64, error) {
-	record, err := r.store.Get(ctx, store.KindDevice, id)
-	if err != nil {
-		return wire.Device{}, 0, err
+// forget removes what hangs on an identity that is gone. Nothing is there to fail
+// any more: what may be left names a generation that will not come again.
+func (r *Registry) forget(ctx context.Context, name string) {
+	r.presence.forget(name)
+	_ = r.store.Delete(ctx, store.KindActivity, name, 0)
+	r.forgetTwin(ctx, name)
+	if kindOf(name) == store.KindDevice {
+		r.forgetModules(ctx, name)
 	}
-	d, err := decode(record)
-	return d, record.Revision, err
+}
+
+// load reads an identity without its activity, and its revision. Errors: ErrNotFound,
+// ErrModuleNotFound, or the store's.
+func (r *Registry) load(ctx context.Context, name string) (stored, uint64, error) {
+	if kindOf(name) == store.KindModule {
+		return r.loadModule(ctx, name)
+	}
+	record, err := r.store.Get(ctx, store.KindDevice, name)
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return stored{}, 0, err
+	}
+	s, err := decode(record)
+	return s, record.Revision, err
+}
+
+// write replaces the record that has the given revision, 0 meaning that there is none,
+// and returns the new one. Error: store.ErrConflict when it is not so any more.
+func (r *Registry) write(ctx context.Context, kind store.Kind, key string, value []byte, revision uint64) (uint64, error) {
+	var err error
+	if revision == 0 {
+		revision, err = r.store.Create(ctx, kind, key, value)
+	} else {
+		revision, err = r.store.Update(ctx, kind, key, value, revision)
+	}
+	if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("write %s record %q: %w", kind, key, store.ErrConflict)
+	}
+	return revision, err
+}
+
+// retry calls try until nobody was faster, updateTries times at most.
+func retry(try func() error) (err error) {
+	for range updateTries {
+		if err = try(); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+	return err
 }
 
 // generation returns a number no other life of a device has: the time in units
@@ -200,14 +256,26 @@ func etag(revision uint64) string {
 	return base64.StdEncoding.EncodeToString(strconv.AppendUint(nil, revision, 10))
 }
 
-// about adds what was tried on which device, and puts the registry's own
+// kindOf is where an identity of that name is stored.
+func kindOf(name string) store.Kind {
+	if _, module := wire.SplitTarget(name); module != "" {
+		return store.KindModule
+	}
+	return store.KindDevice
+}
+
+func noun(name string) string { return fmt.Sprintf("%s %q", kindOf(name), name) }
+
+// about adds what was tried on which identity, and puts the registry's own
 // sentinels in the place of the store's.
-func about(verb, id string, err error) error {
+func about(verb, name string, err error) error {
 	switch {
+	case errors.Is(err, store.ErrNotFound) && kindOf(name) == store.KindModule:
+		err = ErrModuleNotFound
 	case errors.Is(err, store.ErrNotFound):
 		err = ErrNotFound
 	case errors.Is(err, store.ErrExists):
 		err = ErrExists
 	}
-	return fmt.Errorf("%s device %q: %w", verb, id, err)
+	return fmt.Errorf("%s %s: %w", verb, noun(name), err)
 }

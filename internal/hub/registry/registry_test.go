@@ -76,8 +76,7 @@ func TestInvalidIdentities(t *testing.T) {
 		"long id":        {wire.Device{DeviceID: strings.Repeat("a", 129)}, "deviceId"},
 		"status":         {wire.Device{DeviceID: "pi-1", Status: "Enabled"}, "status"},
 		"long reason":    {wire.Device{DeviceID: "pi-1", StatusReason: &reason}, "statusReason"},
-		"x509":           {wire.Device{DeviceID: "pi-1", Authentication: auth("selfSigned", "", "")}, "authentication.type"},
-		"authority":      {wire.Device{DeviceID: "pi-1", Authentication: auth("certificateAuthority", "", "")}, "authentication.type"},
+		"type":           {wire.Device{DeviceID: "pi-1", Authentication: auth("SAS", "", "")}, "authentication.type"},
 		"short key":      {wire.Device{DeviceID: "pi-1", Authentication: auth("sas", secret, "")}, "authentication.symmetricKey.primaryKey"},
 		"bad second key": {wire.Device{DeviceID: "pi-1", Authentication: auth("sas", keyA, "not base64!")}, "authentication.symmetricKey.secondaryKey"},
 	} {

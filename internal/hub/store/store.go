@@ -19,7 +19,10 @@ const (
 	KindDevice   Kind = "device"   // key: device ID
 	KindPolicy   Kind = "policy"   // key: policy name
 	KindSecret   Kind = "secret"   // key: secret's name
-	KindActivity Kind = "activity" // key: device ID
+	KindActivity Kind = "activity" // key: device ID, or DEVICE/MODULE
+	KindModule   Kind = "module"   // key: DEVICE/MODULE
+	KindTwin     Kind = "twin"     // key: device ID, or DEVICE/MODULE
+	KindCA       Kind = "ca"       // key: fingerprint, 64 lower-case hex
 )
 
 // Record is one stored value. The revision changes with every write and is
