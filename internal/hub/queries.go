@@ -29,7 +29,7 @@ func (h *Hub) queryDevices(w http.ResponseWriter, r *request) {
 	}
 	q, err := query.Parse(body.Query)
 	if err != nil {
-		h.refuse(w, r, wire.ErrArgumentInvalid, "query: "+err.Error())
+		h.refuse(w, r, wire.ErrArgumentInvalid, err.Error())
 		return
 	}
 	size, after, problem := page(r.Header)

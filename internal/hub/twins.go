@@ -64,7 +64,7 @@ func (h *Hub) tellDesired(r *request, twin wire.Twin, desired map[string]any) {
 	if err == nil {
 		_, err = h.bus.Ask(r.Context(), r.target(), 0, Request{
 			Generation: d.GenerationID, Timeout: answerTimeout,
-			Change: &TwinChange{Version: version, Desired: text},
+			Change: &TwinChange{Version: desired["$version"].(int), Desired: text},
 		})
 	}
 	if err != nil && !errors.Is(err, errNotConnected) {

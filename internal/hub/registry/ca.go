@@ -49,7 +49,7 @@ func (r *Registry) addCA(ctx context.Context, cert *x509.Certificate, at time.Ti
 	if known, err := r.CA(ctx, caFingerprint(cert)); !errors.Is(err, ErrNotFound) {
 		return known, err
 	}
-	if err := checkCA(cert, at); err != nil {
+	if _, err := NewCA(cert, at); err != nil {
 		return CA{}, err
 	}
 	all, err := r.store.List(ctx, store.KindCA, "", maxCAs)
@@ -107,8 +107,10 @@ func (r *Registry) RemoveCA(ctx context.Context, fingerprint string) error {
 	return err // names the CA
 }
 
-func checkCA(cert *x509.Certificate, at time.Time) error {
-	invalid := func(problem string) error { return &InvalidError{"certificate", problem} }
+// NewCA is what AddCA would register, without doing so. Error: *InvalidError when it is
+// no CA certificate, or expired.
+func NewCA(cert *x509.Certificate, at time.Time) (wire.CA, error) {
+	invalid := func(problem string) (wire.CA, error) { return wire.CA{}, &InvalidError{"certificate", problem} }
 	switch {
 	case !cert.BasicConstraintsValid || !cert.IsCA:
 		return invalid("is not that of a CA: its basic constraints do not say so")
@@ -117,7 +119,17 @@ func checkCA(cert *x509.Certificate, at time.Time) error {
 	case at.After(cert.NotAfter):
 		return invalid("has expired, on " + cert.NotAfter.UTC().Format(time.DateTime) + " UTC")
 	}
-	return nil
+	return describeCA(cert, stamp(at)), nil
+}
+
+func describeCA(cert *x509.Certificate, created wire.Time) wire.CA {
+	return wire.CA{
+		Fingerprint: caFingerprint(cert),
+		Subject:     cert.Subject.String(),
+		NotAfter:    stamp(cert.NotAfter),
+		Created:     created,
+		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})),
+	}
 }
 
 func decodeCA(record store.Record) (CA, error) {
@@ -130,13 +142,7 @@ func decodeCA(record store.Record) (CA, error) {
 	if err != nil {
 		return CA{}, fmt.Errorf("read stored CA %q: %w", record.Key, err)
 	}
-	return CA{Cert: cert, CA: wire.CA{
-		Fingerprint: record.Key,
-		Subject:     cert.Subject.String(),
-		NotAfter:    stamp(cert.NotAfter),
-		Created:     s.Created,
-		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.DER})),
-	}}, nil
+	return CA{Cert: cert, CA: describeCA(cert, s.Created)}, nil
 }
 
 // caFingerprint is what a CA is called by: the SHA-256 of its DER.
