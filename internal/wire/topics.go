@@ -18,6 +18,9 @@ const (
 	FilterMethods     = "$iothub/methods/POST/#"
 	FilterTwinAnswers = "$iothub/twin/res/#"
 	FilterTwinChanges = "$iothub/twin/PATCH/properties/desired/#"
+	// FilterOwnDevicebound is how Azure's embedded C SDK writes FilterDevicebound: the
+	// "+" stands for whoever subscribes.
+	FilterOwnDevicebound = "devices/+/messages/devicebound/#"
 
 	topicStreamRequest  = "$iothub/streams/POST/"
 	topicStreamResponse = "$iothub/streams/res/"
@@ -29,6 +32,16 @@ func FilterDevicebound(device string) string { return "devices/" + device + "/me
 // FilterModule is a module's filter for all that is sent to it.
 func FilterModule(device, module string) string {
 	return "devices/" + device + "/modules/" + module + "/#"
+}
+
+// FilterInputs is the part of it that the Node and Python SDKs subscribe to.
+func FilterInputs(device, module string) string {
+	return "devices/" + device + "/modules/" + module + "/inputs/#"
+}
+
+// FilterModulebound is the part of it that the C SDK subscribes to besides.
+func FilterModulebound(device, module string) string {
+	return "devices/" + device + "/modules/" + module + "/messages/devicebound/#"
 }
 
 // StreamRequest asks a device for a stream. Hub to device.

@@ -1,14 +1,14 @@
 // Package broker holds the hub's control connections: one MQTT 3.1.1 session
-// per device, over TLS or over a WebSocket, through which the hub asks the
-// device for streams.
+// per device or module, over TLS or over a WebSocket, through which the hub asks it
+// for streams, calls its methods and answers for its twin.
 //
-//	8883 ──▶ ServeConn ─┐                          ┌─▶ Session.Initiate ──▶ device
+//	8883 ──▶ ServeConn ─┐                          ┌─▶ Initiate, Invoke, Notify ──▶ device
 //	                    ├─▶ conn ─▶ mochi ─▶ hook ─┤
-//	443 ──▶ ServeHTTP ──┘   limits   MQTT   policy └─◀ answers ◀── device
+//	443 ──▶ ServeHTTP ──┘   limits   MQTT   policy └─◀ answers, twin requests, events ◀── device
 //
 // It never listens by itself and never routes what a device publishes. Who may
-// log in, and what to do when a device comes and goes, is left to the callbacks
-// in Options.
+// log in, what to do when a device comes and goes, and what its twin is, is left to the
+// callbacks in Options. Wherever only devices are spoken of, modules are meant as well.
 package broker
 
 import (
@@ -61,14 +61,21 @@ type Options struct {
 	// Connected tells that s is now the device's one session; the device reads
 	// its CONNACK after it returned. nil ignores.
 	Connected func(s *Session)
-	// Ready tells, once per session, that the device listens to stream requests;
-	// the device reads its SUBACK after it returned. nil ignores.
+	// Ready tells that the device has begun to listen to stream requests, methods or
+	// desired properties: once for a SUBSCRIBE that adds any of the three, and the
+	// device reads its SUBACK after Ready returned; and right after its CONNACK when it
+	// was subscribed from before. A SUBSCRIBE that is repeated does not count, one
+	// after an UNSUBSCRIBE does. What was not subscribed yet is ErrNotReady. nil ignores.
 	Ready func(s *Session)
 	// Disconnected tells that s is gone and no newer session took its place. nil
 	// ignores.
 	Disconnected func(s *Session)
-	// MaxPending bounds the stream requests one device may leave unanswered. Zero
-	// means 64.
+	// Twin answers a device that wants its twin or reports properties; payload is its
+	// own. The device is not read from until the answer is written, which is dropped if
+	// it does not listen to any. nil leaves such requests without an answer.
+	Twin func(s *Session, r wire.TwinRequest, payload []byte) TwinAnswer
+	// MaxPending bounds the requests one device may leave unanswered, stream requests
+	// and methods each. Zero means 64.
 	MaxPending int
 	// Logger gets protocol steps at Debug and panics at Error. nil discards.
 	Logger *slog.Logger
@@ -94,6 +101,13 @@ type Identity struct {
 	Expires time.Time
 }
 
+// TwinAnswer is the answer to a wire.TwinRequest, as wire.TwinAnswerTopic has it.
+type TwinAnswer struct {
+	Status  int
+	Version int    // of the reported properties after a report, else 0
+	Body    []byte // may be nil; must not change any more
+}
+
 // Broker holds the control connections. It is safe for concurrent use.
 type Broker struct {
 	options      Options
@@ -109,7 +123,8 @@ type Broker struct {
 	epoch    uint64 // counts calls of EndWhere
 	serial   uint64 // counts connections
 	conns    map[*conn]struct{}
-	sessions map[string]*Session // by client ID
+	sessions map[string]*Session  // by client ID
+	retained map[string]*retained // by client ID, of those that have no session
 }
 
 // New makes a broker that has no connections yet. It does no I/O and starts no
@@ -141,6 +156,7 @@ func New(o Options) (*Broker, error) {
 		stopping: base.Done(),
 		conns:    make(map[*conn]struct{}),
 		sessions: make(map[string]*Session),
+		retained: make(map[string]*retained),
 	}
 	b.authenticate = func(l Login) (Identity, error) {
 		ctx, cancel := context.WithTimeout(base, strangerTimeout)
@@ -231,36 +247,16 @@ func (b *Broker) remove(c *conn) {
 	b.mu.Unlock()
 }
 
-// Session returns the device's session, or nil if it has none here.
-func (b *Broker) Session(device string) *Session {
+// Session returns the session of the device or module of that wire.TargetName, or nil
+// if it has none here.
+func (b *Broker) Session(name string) *Session {
 	b.mu.Lock()
-	s := b.sessions[wire.TargetName(device, "")]
+	s := b.sessions[name]
 	b.mu.Unlock()
 	if s == nil || s.over() {
 		return nil
 	}
 	return s
-}
-
-// EndWhere ends every session whose identity match picks, and returns how many
-// those were. It does not wait for them. A login that is being judged at this
-// moment is judged again, so rights taken away before the call let nobody in
-// after it. match runs without any lock held.
-func (b *Broker) EndWhere(match func(Identity) bool, reason wire.EndReason) int {
-	b.mu.Lock()
-	b.epoch++
-	all := make([]*Session, 0, len(b.sessions))
-	for _, s := range b.sessions {
-		all = append(all, s)
-	}
-	b.mu.Unlock()
-	n := 0
-	for _, s := range all {
-		if match(s.identity) && s.end(string(reason)) {
-			n++
-		}
-	}
-	return n
 }
 
 // Close ends all connections and waits until the last callback has returned. It

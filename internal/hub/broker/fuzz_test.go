@@ -23,6 +23,9 @@ func FuzzConnection(f *testing.F) {
 		subscribe(7, 1, wire.FilterStreamRequests, "#", ""),
 		publish(1, "devices/pi-1/messages/events/", "x"),
 		publish(0, "$iothub/streams/res/200/?$rid=1", ""),
+		publish(1, "$iothub/methods/res/200/?$rid=1", "{}"),
+		publish(1, "$iothub/twin/GET/?$rid=1", " "),
+		subscribe(7, 1, wire.FilterTwinAnswers, wire.FilterOwnDevicebound),
 		publish(2, "x", ""),
 		{packets.Pingreq << 4, 0, packets.Disconnect << 4, 0},
 		{packets.Pubrec << 4, 2, 0, 1, packets.Pubrel<<4 | 2, 2, 0, 1, packets.Pubcomp << 4, 2, 0, 1},
@@ -34,7 +37,10 @@ func FuzzConnection(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, after bool, data []byte) {
 		var log logged
-		h := newHarness(t, func(o *Options) { o.Logger = log.logger() })
+		h := newHarness(t, func(o *Options) {
+			o.Logger = log.logger()
+			o.Twin = func(*Session, wire.TwinRequest, []byte) TwinAnswer { return TwinAnswer{Status: 200} }
+		})
 		device, hub := net.Pipe()
 		served := make(chan struct{})
 		go func() {
@@ -78,11 +84,15 @@ func FuzzFilter(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"pi-1", "devices/pi-1/messages/devicebound/#"}, {"pi-1", "devices/+/messages/devicebound/#"},
 		{"+", "devices/+/messages/devicebound/#"}, {"#", "devices/#/messages/devicebound/#"}, {"d/m", "devices/d/modules/m/#"},
+		{"d/+", "devices/d/modules/+/#"}, {"+/m", "devices/+/modules/m/inputs/#"}, {"pi-1/m", "devices/+/messages/devicebound/#"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
 	f.Fuzz(func(t *testing.T, id, filter string) {
-		if !wire.ValidID(id) || id == "pi-2" || !maySubscribe(id, filter) {
+		wanted := packets.Subscriptions{{Filter: filter}}
+		spellOut(id, wanted)
+		filter = wanted[0].Filter
+		if device, _ := wire.SplitTarget(id); !wire.ValidTarget(id) || device == "pi-2" || permitted(id, filter) == 0 {
 			return
 		}
 		for _, topic := range []string{"devices/pi-2/messages/devicebound/x", "devices/pi-2/messages/events/", "devices/pi-2/modules/m/x"} {

@@ -152,9 +152,10 @@ func (h *harness) quiet(t testing.TB) {
 
 // raw is a device that may misbehave.
 type raw struct {
-	t    testing.TB
-	conn net.Conn
-	r    *bufio.Reader
+	t       testing.TB
+	conn    net.Conn
+	r       *bufio.Reader
+	present bool // what the last CONNACK said
 }
 
 // dial opens a TLS connection and says nothing.
@@ -187,8 +188,8 @@ func (d *raw) login(device string, change func(*packets.Packet)) byte {
 	if head != packets.Connack<<4 || len(body) != 2 {
 		d.t.Fatalf("answer to CONNECT: %x %x", head, body)
 	}
-	if body[0] != 0 {
-		d.t.Error("session present")
+	if d.present = body[0] == 1; body[0] > 1 || d.present && body[1] != 0 { // [MQTT-3.2.2-4]
+		d.t.Errorf("CONNACK %x", body)
 	}
 	return body[1]
 }
@@ -215,6 +216,19 @@ func (d *raw) subscribe(qos byte, filters ...string) []byte {
 	return body[2:]
 }
 
+// unsubscribe sends one UNSUBSCRIBE and waits for its UNSUBACK.
+func (d *raw) unsubscribe(filters ...string) {
+	d.t.Helper()
+	body := []byte{0, 8}
+	for _, f := range filters {
+		body = str(body, f)
+	}
+	d.send(packet(packets.Unsubscribe<<4|2, body))
+	if head, body := d.read(); head != packets.Unsuback<<4 || !bytes.Equal(body, []byte{0, 8}) {
+		d.t.Fatalf("answer to UNSUBSCRIBE: %x %x", head, body)
+	}
+}
+
 // ping checks that the connection lives and that nothing else arrives.
 func (d *raw) ping() {
 	d.t.Helper()
@@ -224,20 +238,27 @@ func (d *raw) ping() {
 	}
 }
 
-// request reads a stream request.
-func (d *raw) request() wire.StreamRequest {
+// message reads a PUBLISH.
+func (d *raw) message() (topic, payload string) {
 	d.t.Helper()
 	head, body := d.read()
 	if head != packets.Publish<<4 {
 		d.t.Fatalf("packet %x, want PUBLISH in QoS 0", head)
 	}
-	n := int(binary.BigEndian.Uint16(body))
-	if len(body) != 2+n {
-		d.t.Fatalf("request has a payload: %q", body[2+n:])
+	n := 2 + int(binary.BigEndian.Uint16(body))
+	return string(body[2:n]), string(body[n:])
+}
+
+// request reads a stream request.
+func (d *raw) request() wire.StreamRequest {
+	d.t.Helper()
+	topic, payload := d.message()
+	if payload != "" {
+		d.t.Fatalf("request has a payload: %q", payload)
 	}
-	r, ok := wire.ParseStreamRequest(string(body[2:]))
+	r, ok := wire.ParseStreamRequest(topic)
 	if !ok {
-		d.t.Fatalf("not a stream request: %q", body[2:])
+		d.t.Fatalf("not a stream request: %q", topic)
 	}
 	return r
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -31,8 +30,8 @@ const (
 )
 
 // newServer sets up mochi. It is never told to Serve, which would only start a
-// loop for $SYS topics and for sessions that outlive their connection; there are
-// none of either here.
+// loop for $SYS topics and for sessions that outlive their connection; there are none
+// of the first here, and the second are the broker's own matter.
 func newServer(b *Broker) (*mqtt.Server, error) {
 	c := mqtt.NewDefaultServerCapabilities()
 	c.MaximumPacketSize = maxPublish + 1
@@ -63,7 +62,8 @@ func (h *hook) ID() string { return "farport" }
 func (h *hook) Provides(method byte) bool {
 	switch method {
 	case mqtt.OnPacketRead, mqtt.OnConnect, mqtt.OnConnectAuthenticate,
-		mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnSubscribed, mqtt.OnUnsubscribed:
+		mqtt.OnPacketEncode, mqtt.OnSessionEstablished, mqtt.OnACLCheck, mqtt.OnPublish,
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnUnsubscribed:
 		return true
 	}
 	return false
@@ -118,64 +118,81 @@ func (h *hook) refuse(cl *mqtt.Client, code packets.Code, err error) error {
 // OnConnectAuthenticate agrees: OnConnect has judged.
 func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnACLCheck judges subscriptions. What is published needs no right, as none of
-// it goes anywhere: see OnPublish.
-func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
-	s := cl.Net.Conn.(*conn).session
-	return write || s != nil && maySubscribe(s.id, topic)
+// OnPacketEncode tells in a good CONNACK whether the session goes on with an older
+// one's state. Mochi knows of none.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Connack && pk.ReasonCode == packets.CodeSuccess.Code {
+		s := cl.Net.Conn.(*conn).session
+		pk.SessionPresent = s != nil && s.present
+	}
+	return pk
 }
 
-// OnPublish takes answers to stream requests. Everything else, events and twin
-// requests among it, is acknowledged and dropped.
-func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	s := cl.Net.Conn.(*conn).session
-	if r, ok := wire.ParseStreamResponse(pk.TopicName); ok && s != nil {
-		s.answer(r)
-	}
-	return pk, packets.CodeSuccessIgnore
-}
-
-// OnSubscribed notes a subscription to stream requests, ahead of the SUBACK: a
-// device that has been told that it is subscribed can be asked. A request may so
-// come before the SUBACK, as [MQTT-3.8.4] allows.
-func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, _ []byte) {
-	s := cl.Net.Conn.(*conn).session
-	if s == nil || !listens(cl) {
-		return
-	}
-	s.setSubscribed(true)
-	if !s.told {
-		s.told = true
+// OnSessionEstablished comes after CONNACK: from now on the device can be sent what it
+// is subscribed to from before.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	if s := cl.Net.Conn.(*conn).session; s != nil && s.opened()&announced != 0 {
 		h.broker.options.Ready(s)
 	}
 }
 
-// OnUnsubscribed notes the end of that subscription, ahead of the UNSUBACK.
-func (h *hook) OnUnsubscribed(cl *mqtt.Client, _ packets.Packet) {
+// OnACLCheck judges subscriptions. What is published needs no right, as none of
+// it goes anywhere: see OnPublish.
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	s := cl.Net.Conn.(*conn).session
+	return write || s != nil && permitted(s.id, topic) != 0
+}
+
+// OnPublish hands on what the device published, which is then acknowledged and goes
+// no further. What is read after the session's end counts for nothing.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if s := cl.Net.Conn.(*conn).session; s != nil && !s.over() {
+		s.receive(pk.TopicName, pk.Payload, h.broker.options.Twin)
+	}
+	return pk, packets.CodeSuccessIgnore
+}
+
+// OnSubscribe puts filters into the one form the hub knows.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if s := cl.Net.Conn.(*conn).session; s != nil {
-		s.setSubscribed(listens(cl))
+		spellOut(s.id, pk.Filters)
+	}
+	return pk
+}
+
+// OnUnsubscribe does the same.
+func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	return h.OnSubscribe(cl, pk)
+}
+
+// OnSubscribed notes what was granted, ahead of the SUBACK: a device that has been told
+// that it is subscribed can be asked. A request may so come before the SUBACK, as
+// [MQTT-3.8.4] allows.
+func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
+	s := cl.Net.Conn.(*conn).session
+	if s == nil {
+		return
+	}
+	var granted filters
+	for i, wanted := range pk.Filters {
+		if codes[i] <= packets.CodeGrantedQos1.Code {
+			granted |= permitted(s.id, wanted.Filter)
+		}
+	}
+	if s.subscribe(granted)&announced != 0 {
+		h.broker.options.Ready(s)
 	}
 }
 
-// listens reports whether the device is subscribed to stream requests.
-func listens(cl *mqtt.Client) bool {
-	_, ok := cl.State.Subscriptions.Get(wire.FilterStreamRequests)
-	return ok
-}
-
-// maySubscribe reports whether the device or module with this client ID may
-// subscribe to filter.
-func maySubscribe(clientID, filter string) bool {
-	switch filter {
-	case wire.FilterStreamRequests, wire.FilterStreamResponses, wire.FilterMethods, wire.FilterTwinAnswers, wire.FilterTwinChanges:
-		return true
+// OnUnsubscribed notes the end of subscriptions, ahead of the UNSUBACK.
+func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
+	s := cl.Net.Conn.(*conn).session
+	if s == nil {
+		return
 	}
-	if strings.ContainsAny(clientID, "+#") {
-		return false // such an ID would be a wildcard inside a filter
+	var gone filters
+	for _, unwanted := range pk.Filters {
+		gone |= permitted(s.id, unwanted.Filter)
 	}
-	device, module, isModule := strings.Cut(clientID, "/")
-	if isModule {
-		return filter == wire.FilterModule(device, module)
-	}
-	return filter == wire.FilterDevicebound(device)
+	s.unsubscribe(gone)
 }

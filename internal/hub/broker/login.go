@@ -38,8 +38,10 @@ func (b *Broker) login(c *conn, cl *mqtt.Client, p packets.ConnectParams) error 
 		if identity.Name != l.ClientID {
 			return ErrRefused
 		}
+		// What may be kept for long must not be a view of the whole packet.
+		identity.Name, identity.Host = strings.Clone(l.ClientID), strings.Clone(identity.Host)
 		s := &Session{
-			id:          strings.Clone(l.ClientID), // which is a view of the whole packet
+			id:          identity.Name,
 			identity:    identity,
 			connectedAt: time.Now(),
 			maxPending:  b.options.MaxPending,
@@ -47,6 +49,7 @@ func (b *Broker) login(c *conn, cl *mqtt.Client, p packets.ConnectParams) error 
 			client:      cl,
 			done:        make(chan struct{}),
 			finished:    make(chan struct{}),
+			persistent:  !p.Clean,
 		}
 		previous, rest, ok := b.take(s, epoch)
 		if ok {
@@ -67,10 +70,10 @@ func (b *Broker) currentEpoch() uint64 {
 	return b.epoch
 }
 
-// take makes s the device's session and returns the one it replaces, if any. It
-// does not when the login has to be judged again because EndWhere ran since
-// epoch, or has to wait for a rest because the previous session is itself fresh
-// from an eviction.
+// take makes s the device's session, with the state kept for it, and returns the
+// one it replaces, if any. It does not when the login has to be judged again because
+// EndWhere ran since epoch, or has to wait for a rest because the previous session is
+// itself fresh from an eviction.
 func (b *Broker) take(s *Session, epoch uint64) (previous *Session, rest time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,6 +89,10 @@ func (b *Broker) take(s *Session, epoch uint64) (previous *Session, rest time.Du
 		s.evicted = now
 	}
 	b.sessions[s.id] = s
+	if r := b.retained[s.id]; r != nil {
+		delete(b.retained, s.id)
+		s.inherit(*r)
+	}
 	return previous, 0, true
 }
 
@@ -101,12 +108,14 @@ func (b *Broker) pause(rest time.Duration) error {
 	}
 }
 
-// begin ends the session that s replaced, waits for its last callback, and tells
-// that s is the device's session now, unless another has replaced it meanwhile.
+// begin ends the session that s replaced, waits for its last callback, takes its state
+// over, and tells that s is the device's session now, unless another has replaced it
+// meanwhile.
 func (b *Broker) begin(s, previous *Session) error {
 	if previous != nil {
 		previous.end("replaced by a newer connection")
 		<-previous.finished
+		b.takeOver(s, previous)
 	}
 	if !s.identity.Expires.IsZero() {
 		s.expiry = time.AfterFunc(time.Until(s.identity.Expires), func() { s.end("token expired") })
@@ -133,8 +142,13 @@ func (b *Broker) leave(s *Session) {
 	b.disconnected(s)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.sessions[s.id] == s {
-		delete(b.sessions, s.id)
+	if b.sessions[s.id] != s {
+		return // the successor asks for its state
+	}
+	delete(b.sessions, s.id)
+	if s.persistent {
+		r := s.retained()
+		b.retained[s.id] = &r
 	}
 }
 

@@ -2,11 +2,7 @@ package broker
 
 import (
 	"crypto/tls"
-	"encoding/pem"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +11,6 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/farportio/farport/internal/skip"
 	"github.com/farportio/farport/internal/wire"
 )
 
@@ -143,9 +138,45 @@ func TestNotReady(t *testing.T) {
 		for range 3 { // as the C# SDK does
 			answering(t, client, wire.StatusAccept)
 		}
+		h.expect(t, "ready")
 		h.quiet(t) // Ready comes once
 		if ok, err := initiate(t, s); !ok || err != nil {
 			t.Errorf("subscribed again: %v, %v", ok, err)
+		}
+	})
+}
+
+// TestResume: a client that counts on its session does not subscribe again.
+func TestResume(t *testing.T) {
+	transports(t, func(t *testing.T, h *harness, url string) {
+		accept := func(o *mqtt.ClientOptions) {
+			o.SetDefaultPublishHandler(func(c mqtt.Client, m mqtt.Message) {
+				if r, ok := wire.ParseStreamRequest(m.Topic()); ok {
+					c.Publish(wire.StreamResponse{Status: wire.StatusAccept, RID: r.RID}.Topic(), 0, false, "")
+				}
+			})
+		}
+		for i := range 3 {
+			client := h.device(url, "pi-1", accept)
+			token := client.Connect()
+			if err := done(t, token); err != nil {
+				t.Fatal(err)
+			}
+			if got := token.(*mqtt.ConnectToken).SessionPresent(); got != (i > 0) {
+				t.Errorf("connection %d: session present %v", i, got)
+			}
+			s := h.expect(t, "connected")
+			if i == 0 {
+				if err := done(t, client.Subscribe(wire.FilterStreamRequests, 0, nil)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.expect(t, "ready")
+			if ok, err := initiate(t, s); !ok || err != nil {
+				t.Errorf("connection %d: %v, %v", i, ok, err)
+			}
+			client.Disconnect(0)
+			h.expect(t, "disconnected")
 		}
 	})
 }
@@ -315,48 +346,4 @@ func TestClose(t *testing.T) {
 			t.Errorf("left: %d connections, %d sessions, %d clients", len(h.conns), len(h.sessions), h.server.Clients.Len())
 		}
 	})
-}
-
-// TestMosquitto runs a client that is nobody's relative.
-func TestMosquitto(t *testing.T) {
-	sub, err := exec.LookPath("mosquitto_sub")
-	if err != nil {
-		skip.Test(t, "mosquitto_sub is not installed: apt-get install mosquitto-clients")
-	}
-	h := start(t, nil)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	conn := h.dial(t).conn.(*tls.Conn)
-	chain := conn.ConnectionState().PeerCertificates
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain[len(chain)-1].Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	host, port, _ := strings.Cut(h.tcp, ":")
-	args := func(password string) []string {
-		return []string{"-V", "mqttv311", "--cafile", ca, "-h", host, "-p", port, "-i", "pi-1", "-P", password,
-			"-u", "hub.example.test/pi-1/?api-version=2021-04-12", "-t", wire.FilterStreamRequests, "-C", "1", "-F", "%t", "-W", "10",
-			"--will-topic", "devices/pi-1/messages/events/", "--will-payload", "gone", "--will-retain", "--will-qos", "1"}
-	}
-	out, err := exec.CommandContext(t.Context(), sub, args("bad")...).CombinedOutput()
-	if e, ok := errors.AsType[*exec.ExitError](err); !ok || e.ExitCode() != 5 {
-		t.Errorf("bad password: %v, %s", err, out)
-	}
-	received := make(chan string, 1)
-	go func() {
-		out, err := exec.CommandContext(t.Context(), sub, args(good)...).CombinedOutput()
-		if err != nil {
-			out = append(out, err.Error()...)
-		}
-		received <- string(out)
-	}()
-	h.expect(t, "connected")
-	s := h.expect(t, "ready")
-	// It prints the request and leaves without an answer.
-	if _, err := initiate(t, s); !errors.Is(err, ErrGone) {
-		t.Errorf("initiate: %v", err)
-	}
-	want := "$iothub/streams/POST/shell/?$rid=1&$url=wss%3A%2F%2Fhub.example.test%3A443%2Fx&$auth=tok\n"
-	if got := <-received; got != want {
-		t.Errorf("received %q", got)
-	}
-	h.expect(t, "disconnected")
 }

@@ -35,7 +35,8 @@ func TestSubscriptions(t *testing.T) {
 		{"good beside bad", "pi-1", 0, []string{"#", streams0}, []byte{0x80, 0}},
 		{"everything", "pi-1", 0, []string{"#", "+/#", "$iothub/#", "$SYS/#", "$share/g/#"}, []byte{0x80, 0x80, 0x80, 0x80, 0x80}},
 		{"another device", "pi-1", 0, []string{"devices/pi-10/messages/devicebound/#", "devices/pi-2/messages/devicebound/#",
-			"devices/+/messages/devicebound/#", "devices/#"}, []byte{0x80, 0x80, 0x80, 0x80}},
+			"devices/+/messages/#", "devices/+/#", "devices/#"}, []byte{0x80, 0x80, 0x80, 0x80, 0x80}},
+		{"embedded C SDK means itself", "pi-1", 1, []string{"devices/+/messages/devicebound/#"}, []byte{1}},
 		{"near misses", "pi-1", 0, []string{"$iothub/streams/POST/+", "$iothub/streams/POST", "$iothub/streams/#", "$IOTHUB/streams/POST/#", ""},
 			[]byte{0x80, 0x80, 0x80, 0x80, 0x80}},
 		{"events", "pi-1", 0, []string{"devices/pi-1/messages/events/#"}, []byte{0x80}},
@@ -58,15 +59,43 @@ func TestSubscriptions(t *testing.T) {
 }
 
 func TestModuleSubscriptions(t *testing.T) {
-	for filter, want := range map[string]bool{
-		"devices/d/modules/m/#":            true,
-		"devices/d/modules/n/#":            false,
-		"devices/d/messages/devicebound/#": false,
-		"$iothub/methods/POST/#":           true,
+	d := start(t, nil).dial(t)
+	if code := d.login("d/m", nil); code != 0 {
+		t.Fatalf("CONNACK %d", code)
+	}
+	for filter, want := range map[string]byte{
+		"devices/d/modules/m/#":                      0,
+		"devices/d/modules/m/inputs/#":               0,
+		"devices/d/modules/m/messages/devicebound/#": 0,
+		"devices/d/modules/n/#":                      0x80,
+		"devices/d/modules/n/inputs/#":               0x80,
+		"devices/d/modules/+/inputs/#":               0x80,
+		"devices/d/modules/m/messages/events/#":      0x80,
+		"devices/d/messages/devicebound/#":           0x80,
+		"devices/+/messages/devicebound/#":           0x80,
+		"devices/d/#":                                0x80,
+		"$iothub/methods/POST/#":                     0,
+		"$iothub/streams/POST/#":                     0,
+		"$iothub/twin/res/#":                         0,
 	} {
-		if got := maySubscribe("d/m", filter); got != want {
-			t.Errorf("d/m subscribes to %s: %v", filter, got)
+		if got := d.subscribe(0, filter); !bytes.Equal(got, []byte{want}) {
+			t.Errorf("%s: SUBACK %x", filter, got)
 		}
+	}
+}
+
+// TestOwnDevicebound: the wildcard of the embedded C SDK covers no other device.
+func TestOwnDevicebound(t *testing.T) {
+	h := start(t, nil)
+	d := h.dial(t)
+	d.login("pi-1", nil)
+	d.subscribe(1, wire.FilterOwnDevicebound)
+	if n := len(h.server.Topics.Subscribers("devices/pi-2/messages/devicebound/x").Subscriptions); n != 0 {
+		t.Errorf("%d subscribers to another device's messages", n)
+	}
+	d.unsubscribe(wire.FilterOwnDevicebound)
+	if got := h.Session("pi-1").subscriptions(); got != 0 {
+		t.Errorf("left subscribed: %b", got)
 	}
 }
 
@@ -296,8 +325,8 @@ func TestAnswers(t *testing.T) {
 	if got := <-fourth; got.accepted || got.err != nil {
 		t.Errorf("after a late answer: %+v", got)
 	}
-	if s.pending != nil {
-		t.Errorf("left pending: %v", s.pending)
+	if s.streams.pending != nil {
+		t.Errorf("left pending: %v", s.streams.pending)
 	}
 }
 
