@@ -1,0 +1,202 @@
+// azure-iot-device with azure-iot-device-mqtt, as a device and as a module of it. Given
+// in the environment: FOLDER, where .ci/sdk has put them; TRANSPORT, the class of
+// azure-iot-device-mqtt; AUTH, sas, selfSigned or certificateAuthority; for certificates
+// CERT and KEY of "pi-1", THUMBPRINT of CERT, and OTHER_CERT and OTHER_KEY of nobody.
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { answerStreams, echo, respond } from './answer.mjs';
+import { check, done, fails, sdk, until } from './check.mjs';
+import { caFile, client as service, echoes, host, registry, startStream } from './hub.mjs';
+
+const { FOLDER, TRANSPORT, AUTH, CERT, KEY, OTHER_CERT, OTHER_KEY, THUMBPRINT } = process.env;
+const require = sdk(FOLDER);
+const { Client, ModuleClient, Message } = require('azure-iot-device');
+const Transport = require('azure-iot-device-mqtt')[TRANSPORT];
+const WebSocket = require('ws');
+
+const withKeys = AUTH === 'sas';
+const authentication = {
+  sas: undefined,
+  selfSigned: { type: AUTH, x509Thumbprint: { primaryThumbprint: THUMBPRINT } },
+  certificateAuthority: { type: AUTH },
+}[AUTH];
+const ca = readFileSync(caFile, 'utf8');
+const id = 'pi-1';
+
+// later makes a promise of a call whose last argument is (err, result) => ...: the old
+// SDK has no other calls.
+const later = (object, method, ...args) => promisify(object[method]).call(object, ...args);
+
+// newClient is a client of the SDK that has not connected yet. Once something fails it
+// does not try again, so that the failure is seen.
+async function newClient(target, secret, certificate) {
+  const [deviceId, moduleId] = target.split('/');
+  const proof = withKeys ? `SharedAccessKey=${secret}` : 'x509=true';
+  const text = `HostName=${host};DeviceId=${deviceId};${moduleId ? `ModuleId=${moduleId};` : ''}${proof}`;
+  const client = (moduleId ? ModuleClient : Client).fromConnectionString(text, Transport);
+  client.setRetryPolicy({ shouldRetry: () => false, nextRetryTimeout: () => -1 });
+  client.on('error', () => {});
+  await later(client, 'setOptions', withKeys ? { ca } : { ca, ...certificate });
+  return client;
+}
+
+const pair = (cert, key) => cert && { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') };
+
+// The checks that a device and a module have in common.
+
+async function ordinary(prefix, target, secret) {
+  const certificate = pair(CERT, KEY);
+  const [deviceId, moduleId] = target.split('/');
+  const identity = async () => (await (moduleId ? registry.getModule(deviceId, moduleId) : registry.get(deviceId))).responseBody;
+  const serviceTwin = async () => (await (moduleId ? registry.getModuleTwin(deviceId, moduleId) : registry.getTwin(deviceId))).responseBody;
+  const invoke = async (params) =>
+    (await (moduleId ? service.invokeDeviceMethod(deviceId, moduleId, params) : service.invokeDeviceMethod(deviceId, params))).result;
+  const client = await newClient(target, secret, certificate);
+  let twin;
+
+  await check(`${prefix}connect`, async () => {
+    await later(client, 'open');
+    await until(async () => (await identity()).connectionState === 'Connected');
+  });
+
+  await check(`${prefix}telemetry`, async () => {
+    const message = new Message(JSON.stringify({ temperature: 21.5 }));
+    message.contentType = 'application/json';
+    message.contentEncoding = 'utf-8';
+    message.messageId = 'm-1';
+    message.properties.add('a b', 'c/d?e=f&g');
+    await later(client, 'sendEvent', message); // QoS 1: returns when it is acknowledged
+    await Promise.all(Array.from({ length: 100 }, (_, i) => later(client, 'sendEvent', new Message(`event ${i}`))));
+    await later(client, 'sendEvent', new Message(randomBytes(200 * 1024)));
+  });
+
+  await check(`${prefix}twin_get`, async () => {
+    await (await serviceTwin()).update({ properties: { desired: { interval: 5 } } });
+    twin = await later(client, 'getTwin');
+    assert.equal(twin.properties.desired.interval, 5);
+    assert.ok(twin.properties.desired.$version > 1);
+  });
+
+  await check(`${prefix}twin_reported`, async () => {
+    await later(twin.properties.reported, 'update', { firmware: '1.2', gone: 1 });
+    await later(twin.properties.reported, 'update', { gone: null });
+    const { reported } = (await serviceTwin()).properties;
+    assert.deepEqual([reported.firmware, 'gone' in reported], ['1.2', false]);
+  });
+
+  await check(`${prefix}twin_desired`, async () => {
+    const changes = [];
+    twin.on('properties.desired', (delta) => changes.push(delta)); // at once, with what there is
+    await later(client._transport, 'getTwin'); // its answer comes after the subscription's
+    await (await serviceTwin()).update({ properties: { desired: { interval: 7 } } });
+    const { $version } = await until(() => changes.find((delta) => delta.interval === 7));
+    assert.equal($version, (await serviceTwin()).properties.desired.$version);
+  });
+
+  await check(`${prefix}method`, async () => {
+    client[moduleId ? 'onMethod' : 'onDeviceMethod']('double', (request, response) => response.send(200 + request.payload.add, { twice: request.payload.n * 2 }, () => {}));
+    const result = await until(() => invoke({ methodName: 'double', payload: { n: 21, add: 1 }, responseTimeoutInSeconds: 10 }).catch(offline));
+    assert.deepEqual([result.status, result.payload], [201, { twice: 42 }]);
+    const unknown = await invoke({ methodName: 'nothing', payload: null, responseTimeoutInSeconds: 10 });
+    assert.equal(unknown.status, 501); // the SDK's own answer
+  });
+
+  await check(`${prefix}method_timeout`, async () => {
+    client[moduleId ? 'onMethod' : 'onDeviceMethod']('hang', () => {});
+    const err = await fails(invoke({ methodName: 'hang', responseTimeoutInSeconds: 5 }), 'GatewayTimeoutError', 504);
+    assert.equal(JSON.parse(JSON.parse(err.responseBody).Message).errorCode, 504101);
+  });
+
+  await check(`${prefix}messages_tolerated`, async () => {
+    client.on(moduleId ? 'inputMessage' : 'message', () => {});
+    await later(client, 'sendEvent', new Message('still here'));
+  });
+
+  await check(`${prefix}stream`, async () => {
+    await answerStreams(client, (request) => {
+      if (request.name === 'no') respond(client, request, 400);
+      if (request.name === 'echo') echo(WebSocket, client, request);
+    });
+    const stream = await startStream(target, 'echo');
+    assert.deepEqual([stream.status, stream.accepted], [200, true]);
+    assert.match(stream.url, /^wss:\/\/[^/?]+:443\/[^?]+$/);
+    await echoes(WebSocket, stream);
+  });
+
+  await check(`${prefix}streams_at_once`, async () => {
+    const streams = await Promise.all([1, 2, 3].map(() => startStream(target, 'echo')));
+    await Promise.all(streams.map((s) => echoes(WebSocket, s)));
+  });
+
+  await check(`${prefix}stream_rejected`, async () => {
+    assert.deepEqual(await startStream(target, 'no'), { status: 200, accepted: false, url: undefined, token: undefined });
+  });
+
+  await check(`${prefix}stream_no_answer`, async () => {
+    const err = await fails(startStream(target, 'silence', { answer: 1 }), 'GatewayTimeoutError', 504);
+    assert.equal(err.response.headers['iothub-errorcode'], 'GatewayTimeout');
+  });
+
+  await check(`${prefix}takeover`, async () => {
+    const evicted = once(client, 'disconnect');
+    const second = await newClient(target, secret, certificate);
+    await later(second, 'open');
+    await evicted;
+    await later(second, 'sendEvent', new Message('mine now'));
+    await later(second, 'close');
+    await until(async () => (await identity()).connectionState === 'Disconnected');
+  });
+}
+
+// offline lets a caller try again: the SDK does not tell when it has subscribed.
+function offline(err) {
+  if (err.response?.headers['iothub-errorcode'] !== 'DeviceNotOnline') throw err;
+}
+
+// Checks of a device that is not connected.
+
+async function refused(secret) {
+  await check('refused', async () => {
+    const client = await newClient(id, randomBytes(32).toString('base64'), pair(OTHER_CERT, OTHER_KEY));
+    await assert.rejects(later(client, 'open'), /Not authorized/);
+    const stranger = await newClient('pi-9', secret, pair(CERT, KEY));
+    await assert.rejects(later(stranger, 'open'), /Not authorized/);
+  });
+
+  await check('stream_offline', async () => {
+    const err = await fails(startStream(id, 'echo', { connect: 1 }), 'Error', 404);
+    assert.equal(err.response.headers['iothub-errorcode'], 'DeviceNotOnline');
+    await fails(startStream('pi-9', 'echo'), 'DeviceNotFoundError', 404);
+  });
+
+  await check('stream_waits_for_device', async () => {
+    const asked = startStream(id, 'echo', { connect: 15 });
+    const client = await newClient(id, secret, pair(CERT, KEY));
+    await later(client, 'open');
+    await answerStreams(client, (request) => echo(WebSocket, client, request));
+    await echoes(WebSocket, await asked);
+    await later(client, 'close');
+  });
+
+  await check('disabled', async () => {
+    await registry.update({ ...device, status: 'disabled' });
+    await assert.rejects(later(await newClient(id, secret, pair(CERT, KEY)), 'open'), /Not authorized/);
+    await fails(startStream(id, 'echo'), 'DeviceNotFoundError', 404);
+  });
+}
+
+const device = (await registry.create({ deviceId: id, authentication })).responseBody;
+const secret = device.authentication.symmetricKey?.primaryKey;
+await ordinary('', id, secret);
+if (AUTH !== 'certificateAuthority') {
+  let module;
+  await check('module_create', async () => {
+    module = (await registry.addModule({ deviceId: id, moduleId: 'm-1', authentication })).responseBody;
+  });
+  if (module) await ordinary('module_', `${id}/m-1`, module.authentication.symmetricKey?.secondaryKey);
+}
+await refused(secret);
+done();
