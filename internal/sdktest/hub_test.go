@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,7 +127,7 @@ func (h *hub) farport(t *testing.T, args ...string) string {
 func (h *hub) deviceProxy(t *testing.T, id, target string) {
 	t.Helper()
 	h.farport(t, "device", "create", id)
-	env := append(h.env, "IOTHUB_DEVICE_CONNECTION_STRING="+h.farport(t, "device", "connection-string", id))
+	env := slices.Concat(h.env, []string{"IOTHUB_DEVICE_CONNECTION_STRING=" + h.farport(t, "device", "connection-string", id)})
 	start(t, aTest, env, h.binary, "device-proxy", "--target", target).said(t, `^farport: device ".*" connected to `)
 }
 
@@ -138,7 +139,7 @@ func (h *hub) script(t *testing.T, name string, env ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env = append(append(env, h.env...), "SDKS="+sdks(t), "HUB="+h.host, "HUB_DATA="+h.data(), "NODE_EXTRA_CA_CERTS="+h.data("ca.pem"))
+	env = append(slices.Concat(h.env, env), "SDKS="+sdks(t), "HUB="+h.host, "HUB_DATA="+h.data(), "NODE_EXTRA_CA_CERTS="+h.data("ca.pem"))
 	p := start(t, aTest, env, node, "--no-deprecation", script)
 	code := p.exit()
 	checks := 0

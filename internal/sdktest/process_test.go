@@ -17,7 +17,7 @@ import (
 const soon = 20 * time.Second
 
 // process is a running program. It and what it started are killed when the test ends,
-// and all it printed is logged if the test has failed.
+// and all it printed is logged if the test has failed, unless it exited 0.
 type process struct {
 	cmd  *exec.Cmd
 	text *output
@@ -46,7 +46,7 @@ func start(t *testing.T, within time.Duration, env []string, args ...string) *pr
 	t.Cleanup(func() {
 		cancel()
 		<-p.done
-		if t.Failed() {
+		if t.Failed() && !cmd.ProcessState.Success() {
 			t.Logf("%q: %v\n%s", args, cmd.ProcessState, p.text)
 		}
 	})
@@ -81,6 +81,18 @@ func (p *process) said(t *testing.T, pattern string) []string {
 		case <-late:
 			t.Fatalf("%q did not say %q within %v", p.cmd.Args, pattern, soon)
 		}
+	}
+}
+
+// ends waits until the process has ended, which has to be with code, and looks for
+// pattern in its output. ^ and $ match at lines.
+func (p *process) ends(t *testing.T, code int, pattern string) {
+	t.Helper()
+	if got := p.exit(); got != code {
+		t.Errorf("%q exited %d, want %d\n%s", p.cmd.Args, got, code, p.text)
+	}
+	if !regexp.MustCompile("(?m)" + pattern).MatchString(p.text.String()) {
+		t.Errorf("%q did not say %q\n%s", p.cmd.Args, pattern, p.text)
 	}
 }
 
