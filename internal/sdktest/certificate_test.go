@@ -21,9 +21,12 @@ import (
 // certificate is one with its key, also as PEM files.
 type certificate struct {
 	*x509.Certificate
-	key               *ecdsa.PrivateKey
-	certFile, keyFile string
+	key  *ecdsa.PrivateKey
+	file string // of its files, without .pem and -key.pem
 }
+
+func (c *certificate) certFile() string { return c.file + ".pem" }
+func (c *certificate) keyFile() string  { return c.file + "-key.pem" }
 
 // newCertificate makes a certificate, signed by issuer, or by itself if that is nil.
 func newCertificate(t *testing.T, name string, isCA bool, issuer *certificate) *certificate {
@@ -45,7 +48,7 @@ func newCertificate(t *testing.T, name string, isCA bool, issuer *certificate) *
 	if isCA {
 		template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageCertSign, nil
 	}
-	c := &certificate{Certificate: template, key: key}
+	c := &certificate{Certificate: template, key: key, file: filepath.Join(t.TempDir(), "cert")}
 	if issuer == nil {
 		issuer = c
 	}
@@ -60,10 +63,8 @@ func newCertificate(t *testing.T, name string, isCA bool, issuer *certificate) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	c.certFile, c.keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	for file, block := range map[string]*pem.Block{
-		c.certFile: {Type: "CERTIFICATE", Bytes: der}, c.keyFile: {Type: "PRIVATE KEY", Bytes: text},
+		c.certFile(): {Type: "CERTIFICATE", Bytes: der}, c.keyFile(): {Type: "PRIVATE KEY", Bytes: text},
 	} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)

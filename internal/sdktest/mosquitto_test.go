@@ -66,7 +66,7 @@ func TestMosquittoX509(t *testing.T) {
 	ca, strangeCA := newCertificate(t, "factory", true, nil), newCertificate(t, "factory", true, nil)
 	own, foreign := newCertificate(t, "anything", false, nil), newCertificate(t, "anything", false, nil)
 	signed, strange, misnamed := newCertificate(t, "pi-ca", false, ca), newCertificate(t, "pi-ca", false, strangeCA), newCertificate(t, "pi-own", false, ca)
-	h.farport(t, "ca", "add", ca.certFile, "--key", ca.keyFile)
+	h.farport(t, "ca", "add", ca.certFile(), "--key", ca.keyFile())
 	h.farport(t, "device", "create", "pi-own", "--x509-thumbprint", own.thumbprint())
 	h.farport(t, "device", "create", "pi-ca", "--x509-ca")
 	h.farport(t, "device", "create", "pi-sas")
@@ -87,7 +87,7 @@ func TestMosquittoX509(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			args := []string{"-q", "1", "-m", "x", "-t", "devices/" + test.id + "/messages/events/"}
 			if c := test.certificate; c != nil {
-				args = append(args, "--cert", c.certFile, "--key", c.keyFile)
+				args = append(args, "--cert", c.certFile(), "--key", c.keyFile())
 			}
 			says := `received PUBACK`
 			if test.code != 0 {

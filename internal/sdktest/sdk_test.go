@@ -41,20 +41,20 @@ func deviceSDK(t *testing.T, folder string) {
 	}
 }
 
-// certificates makes one for "pi-1" and one for nobody, and tells a script. Both are
-// signed by themselves, or, if auth says so, by a CA that is registered and one that is
-// not.
+// certificates makes those of "pi-1", of its module "m-1" and of nobody, and tells a
+// script. They are signed by themselves, or, if auth says so, by a CA that is registered,
+// and nobody's by one that is not.
 func (h *hub) certificates(t *testing.T, auth string) []string {
 	t.Helper()
-	var ca, otherCA *certificate
+	var ca, strange *certificate
 	if auth == "certificateAuthority" {
-		ca, otherCA = newCertificate(t, "factory", true, nil), newCertificate(t, "factory", true, nil)
-		h.farport(t, "ca", "add", ca.certFile, "--key", ca.keyFile)
+		ca, strange = newCertificate(t, "factory", true, nil), newCertificate(t, "factory", true, nil)
+		h.farport(t, "ca", "add", ca.certFile(), "--key", ca.keyFile())
 	}
-	mine, other := newCertificate(t, "pi-1", false, ca), newCertificate(t, "pi-1", false, otherCA)
+	device, module, other := newCertificate(t, "pi-1", false, ca), newCertificate(t, "pi-1/m-1", false, ca), newCertificate(t, "pi-1", false, strange)
 	return []string{
-		"CERT=" + mine.certFile, "KEY=" + mine.keyFile, "THUMBPRINT=" + mine.thumbprint(),
-		"OTHER_CERT=" + other.certFile, "OTHER_KEY=" + other.keyFile,
+		"DEVICE=" + device.file, "MODULE=" + module.file, "OTHER=" + other.file,
+		"DEVICE_THUMBPRINT=" + device.thumbprint(), "MODULE_THUMBPRINT=" + module.thumbprint(),
 	}
 }
 

@@ -1,7 +1,8 @@
 // azure-iot-device with azure-iot-device-mqtt, as a device and as a module of it. Given
 // in the environment: FOLDER, where .ci/sdk has put them; TRANSPORT, the class of
 // azure-iot-device-mqtt; AUTH, sas, selfSigned or certificateAuthority; for certificates
-// CERT and KEY of "pi-1", THUMBPRINT of CERT, and OTHER_CERT and OTHER_KEY of nobody.
+// DEVICE, MODULE and OTHER, which nobody knows: files that end in .pem and -key.pem, and
+// the thumbprints DEVICE_THUMBPRINT and MODULE_THUMBPRINT.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -9,20 +10,17 @@ import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { answerStreams, echo, respond } from './answer.mjs';
 import { check, done, fails, sdk, until } from './check.mjs';
-import { caFile, client as service, echoes, host, registry, startStream } from './hub.mjs';
+import { caFile, client as service, dial, echoes, host, policy, registry, startStream } from './hub.mjs';
 
-const { FOLDER, TRANSPORT, AUTH, CERT, KEY, OTHER_CERT, OTHER_KEY, THUMBPRINT } = process.env;
+const { FOLDER, TRANSPORT, AUTH, DEVICE, MODULE, OTHER, DEVICE_THUMBPRINT, MODULE_THUMBPRINT } = process.env;
 const require = sdk(FOLDER);
 const { Client, ModuleClient, Message } = require('azure-iot-device');
 const Transport = require('azure-iot-device-mqtt')[TRANSPORT];
 const WebSocket = require('ws');
 
 const withKeys = AUTH === 'sas';
-const authentication = {
-  sas: undefined,
-  selfSigned: { type: AUTH, x509Thumbprint: { primaryThumbprint: THUMBPRINT } },
-  certificateAuthority: { type: AUTH },
-}[AUTH];
+const authentication = (primaryThumbprint) =>
+  ({ sas: undefined, selfSigned: { type: AUTH, x509Thumbprint: { primaryThumbprint } }, certificateAuthority: { type: AUTH } })[AUTH];
 const ca = readFileSync(caFile, 'utf8');
 const id = 'pi-1';
 
@@ -30,36 +28,43 @@ const id = 'pi-1';
 // SDK has no other calls.
 const later = (object, method, ...args) => promisify(object[method]).call(object, ...args);
 
-// newClient is a client of the SDK that has not connected yet. Once something fails it
-// does not try again, so that the failure is seen.
-async function newClient(target, secret, certificate) {
+// identify says how a client proves to be who: by a key, or by a certificate's files.
+const identify = (key, file) =>
+  withKeys ? { proof: `SharedAccessKey=${key}` } : { proof: 'x509=true', cert: readFileSync(`${file}.pem`, 'utf8'), key: readFileSync(`${file}-key.pem`, 'utf8') };
+
+// newClient is a client of the SDK that has not connected yet. Its connection string is
+// of the hub's kind, with a part that the SDK does not know. Once something fails it does
+// not try again, so that the failure is seen.
+async function newClient(target, { proof, ...certificate }, options) {
   const [deviceId, moduleId] = target.split('/');
-  const proof = withKeys ? `SharedAccessKey=${secret}` : 'x509=true';
-  const text = `HostName=${host};DeviceId=${deviceId};${moduleId ? `ModuleId=${moduleId};` : ''}${proof}`;
+  const pin = policy('device').match(/CaFingerprint=[^;]+/)[0];
+  const text = `HostName=${host};DeviceId=${deviceId};${moduleId ? `ModuleId=${moduleId};` : ''}${proof};${pin}`;
   const client = (moduleId ? ModuleClient : Client).fromConnectionString(text, Transport);
   client.setRetryPolicy({ shouldRetry: () => false, nextRetryTimeout: () => -1 });
   client.on('error', () => {});
-  await later(client, 'setOptions', withKeys ? { ca } : { ca, ...certificate });
+  await later(client, 'setOptions', { ca, ...certificate, ...options });
   return client;
 }
 
-const pair = (cert, key) => cert && { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') };
-
 // The checks that a device and a module have in common.
 
-async function ordinary(prefix, target, secret) {
-  const certificate = pair(CERT, KEY);
+async function ordinary(prefix, target, identification) {
   const [deviceId, moduleId] = target.split('/');
   const identity = async () => (await (moduleId ? registry.getModule(deviceId, moduleId) : registry.get(deviceId))).responseBody;
   const serviceTwin = async () => (await (moduleId ? registry.getModuleTwin(deviceId, moduleId) : registry.getTwin(deviceId))).responseBody;
   const invoke = async (params) =>
     (await (moduleId ? service.invokeDeviceMethod(deviceId, moduleId, params) : service.invokeDeviceMethod(deviceId, params))).result;
-  const client = await newClient(target, secret, certificate);
+  const client = await newClient(target, identification);
   let twin;
 
   await check(`${prefix}connect`, async () => {
     await later(client, 'open');
     await until(async () => (await identity()).connectionState === 'Connected');
+  });
+
+  if (!moduleId) await check('query_connected', async () => {
+    const { result } = await registry.createQuery("SELECT * FROM devices WHERE connectionState = 'Connected'").nextAsTwin();
+    assert.deepEqual(result.map((t) => t.deviceId), [id]);
   });
 
   await check(`${prefix}telemetry`, async () => {
@@ -142,7 +147,7 @@ async function ordinary(prefix, target, secret) {
 
   await check(`${prefix}takeover`, async () => {
     const evicted = once(client, 'disconnect');
-    const second = await newClient(target, secret, certificate);
+    const second = await newClient(target, identification);
     await later(second, 'open');
     await evicted;
     await later(second, 'sendEvent', new Message('mine now'));
@@ -158,11 +163,11 @@ function offline(err) {
 
 // Checks of a device that is not connected.
 
-async function refused(secret) {
+async function refused(mine) {
   await check('refused', async () => {
-    const client = await newClient(id, randomBytes(32).toString('base64'), pair(OTHER_CERT, OTHER_KEY));
+    const client = await newClient(id, identify(randomBytes(32).toString('base64'), OTHER));
     await assert.rejects(later(client, 'open'), /Not authorized/);
-    const stranger = await newClient('pi-9', secret, pair(CERT, KEY));
+    const stranger = await newClient('pi-9', mine);
     await assert.rejects(later(stranger, 'open'), /Not authorized/);
   });
 
@@ -174,7 +179,7 @@ async function refused(secret) {
 
   await check('stream_waits_for_device', async () => {
     const asked = startStream(id, 'echo', { connect: 15 });
-    const client = await newClient(id, secret, pair(CERT, KEY));
+    const client = await newClient(id, mine);
     await later(client, 'open');
     await answerStreams(client, (request) => echo(WebSocket, client, request));
     await echoes(WebSocket, await asked);
@@ -183,20 +188,40 @@ async function refused(secret) {
 
   await check('disabled', async () => {
     await registry.update({ ...device, status: 'disabled' });
-    await assert.rejects(later(await newClient(id, secret, pair(CERT, KEY)), 'open'), /Not authorized/);
+    await assert.rejects(later(await newClient(id, mine), 'open'), /Not authorized/);
     await fails(startStream(id, 'echo'), 'DeviceNotFoundError', 404);
   });
 }
 
-const device = (await registry.create({ deviceId: id, authentication })).responseBody;
-const secret = device.authentication.symmetricKey?.primaryKey;
-await ordinary('', id, secret);
-if (AUTH !== 'certificateAuthority') {
-  let module;
-  await check('module_create', async () => {
-    module = (await registry.addModule({ deviceId: id, moduleId: 'm-1', authentication })).responseBody;
+// renewed makes the SDK renew its token each second, which on MQTT is a new connection:
+// a stream outlives that, and the next one comes without another SUBSCRIBE.
+async function renewed(mine) {
+  await check('token_renewal', async () => {
+    const client = await newClient(id, mine, { tokenRenewal: { tokenValidTimeInSeconds: 2, tokenRenewalMarginInSeconds: 1 } });
+    await later(client, 'open');
+    await answerStreams(client, (request) => echo(WebSocket, client, request));
+    const ws = dial(WebSocket, await startStream(id, 'echo'));
+    await once(ws, 'open');
+    for (let renewals = 0; renewals < 3; renewals++) {
+      ws.send('still there?');
+      assert.equal(String((await once(ws, 'message'))[0]), 'still there?');
+      const before = client._transport._mqtt._mqttClient;
+      await until(() => client._transport._mqtt._mqttClient !== before);
+    }
+    await echoes(WebSocket, await startStream(id, 'echo'));
+    ws.close();
+    await later(client, 'close');
   });
-  if (module) await ordinary('module_', `${id}/m-1`, module.authentication.symmetricKey?.secondaryKey);
 }
-await refused(secret);
+
+const device = (await registry.create({ deviceId: id, authentication: authentication(DEVICE_THUMBPRINT) })).responseBody;
+const mine = identify(device.authentication.symmetricKey?.primaryKey, DEVICE);
+await ordinary('', id, mine);
+let module;
+await check('module_create', async () => {
+  module = (await registry.addModule({ deviceId: id, moduleId: 'm-1', authentication: authentication(MODULE_THUMBPRINT) })).responseBody;
+});
+if (module) await ordinary('module_', `${id}/m-1`, identify(module.authentication.symmetricKey?.secondaryKey, MODULE));
+if (withKeys && FOLDER === 'device') await renewed(mine);
+await refused(mine);
 done();

@@ -110,13 +110,9 @@ await check('bulk_add', async () => {
   isKey((await body(registry.get('bulk-5'))).authentication.symmetricKey.primaryKey);
 });
 
-// outcome is the result of a bulk operation that has failed for some. It may come with
-// 400, which the SDK makes an error of.
-const outcome = (promise) =>
-  body(promise).catch((err) => {
-    if (err.response?.statusCode === 400) return JSON.parse(err.responseBody);
-    throw err;
-  });
+// outcome is the result of a bulk operation that has failed for some. It comes with 400,
+// which the SDK makes an error of.
+const outcome = async (promise) => JSON.parse((await fails(promise, 'ArgumentError', 400)).responseBody);
 
 await check('bulk_add_existing', async () => {
   const { isSuccessful, errors } = await outcome(registry.addDevices([{ deviceId: 'bulk-1' }, { deviceId: 'bulk-6' }]));
