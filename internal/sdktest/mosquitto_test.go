@@ -4,6 +4,7 @@ package sdktest
 
 import (
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -65,27 +66,34 @@ func TestMosquittoX509(t *testing.T) {
 	h := newHub(t)
 	ca, strangeCA := newCertificate(t, "factory", true, nil), newCertificate(t, "factory", true, nil)
 	own, foreign := newCertificate(t, "anything", false, nil), newCertificate(t, "anything", false, nil)
-	signed, strange, misnamed := newCertificate(t, "pi-ca", false, ca), newCertificate(t, "pi-ca", false, strangeCA), newCertificate(t, "pi-own", false, ca)
+	signed, strange := newCertificate(t, "pi-ca", false, ca), newCertificate(t, "pi-ca", false, strangeCA)
+	signedModule, signedOwn := newCertificate(t, "pi-ca/m-1", false, ca), newCertificate(t, "pi-own", false, ca)
 	h.farport(t, "ca", "add", ca.certFile(), "--key", ca.keyFile())
 	h.farport(t, "device", "create", "pi-own", "--x509-thumbprint", own.thumbprint())
+	h.farport(t, "device", "create", "pi-own/m-1", "--x509-thumbprint", own.thumbprint())
 	h.farport(t, "device", "create", "pi-ca", "--x509-ca")
+	h.farport(t, "device", "create", "pi-ca/m-1", "--x509-ca")
 	h.farport(t, "device", "create", "pi-sas")
 	for _, test := range []struct {
-		name, id    string
+		name, id    string       // of a device or module
 		certificate *certificate // nil: none
 		code        int
 	}{
 		{"thumbprint", "pi-own", own, 0},
 		{"ca", "pi-ca", signed, 0},
+		{"module_thumbprint", "pi-own/m-1", own, 0},
+		{"module_ca", "pi-ca/m-1", signedModule, 0},
 		{"refused_other_thumbprint", "pi-own", foreign, 5},
-		{"refused_signed_instead_of_thumbprint", "pi-own", misnamed, 5},
+		{"refused_signed_instead_of_thumbprint", "pi-own", signedOwn, 5},
 		{"refused_unknown_ca", "pi-ca", strange, 5},
-		{"refused_other_name", "pi-ca", misnamed, 5},
+		{"refused_other_name", "pi-ca", signedOwn, 5},
+		{"refused_device_for_module", "pi-ca/m-1", signed, 5},
 		{"refused_none", "pi-ca", nil, 5},
 		{"refused_for_sas_device", "pi-sas", own, 5},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			args := []string{"-q", "1", "-m", "x", "-t", "devices/" + test.id + "/messages/events/"}
+			events := "devices/" + strings.Replace(test.id, "/", "/modules/", 1) + "/messages/events/"
+			args := []string{"-q", "1", "-m", "x", "-t", events}
 			if c := test.certificate; c != nil {
 				args = append(args, "--cert", c.certFile(), "--key", c.keyFile())
 			}

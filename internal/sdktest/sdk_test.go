@@ -41,9 +41,9 @@ func deviceSDK(t *testing.T, folder string) {
 	}
 }
 
-// certificates makes those of "pi-1", of its module "m-1" and of nobody, and tells a
-// script. They are signed by themselves, or, if auth says so, by a CA that is registered,
-// and nobody's by one that is not.
+// certificates makes that of "pi-1" and one that the hub does not know, and tells a
+// script. They are signed by themselves, or, if auth says so, by a CA that is registered
+// and by one that is not.
 func (h *hub) certificates(t *testing.T, auth string) []string {
 	t.Helper()
 	var ca, strange *certificate
@@ -51,11 +51,8 @@ func (h *hub) certificates(t *testing.T, auth string) []string {
 		ca, strange = newCertificate(t, "factory", true, nil), newCertificate(t, "factory", true, nil)
 		h.farport(t, "ca", "add", ca.certFile(), "--key", ca.keyFile())
 	}
-	device, module, other := newCertificate(t, "pi-1", false, ca), newCertificate(t, "pi-1/m-1", false, ca), newCertificate(t, "pi-1", false, strange)
-	return []string{
-		"DEVICE=" + device.file, "MODULE=" + module.file, "OTHER=" + other.file,
-		"DEVICE_THUMBPRINT=" + device.thumbprint(), "MODULE_THUMBPRINT=" + module.thumbprint(),
-	}
+	mine, other := newCertificate(t, "pi-1", false, ca), newCertificate(t, "pi-1", false, strange)
+	return []string{"MINE=" + mine.file, "THUMBPRINT=" + mine.thumbprint(), "OTHER=" + other.file}
 }
 
 // TestWebsocketStream: websocket-stream 5.5.2, as in the Node quickstart's proxy, to
