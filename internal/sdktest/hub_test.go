@@ -4,6 +4,7 @@ package sdktest
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +64,23 @@ func able(t *testing.T) {
 	if unable != "" {
 		skip.Test(t, unable)
 	}
+	if err := look(); err != nil {
+		t.Fatal(err)
+	}
 }
+
+// look opens the folders of farport's sources and of the scripts, none of which is
+// compiled into the tests: `go test` notes that, and takes no result from its cache once
+// something in them has changed.
+var look = sync.OnceValue(func() error {
+	const top = "../.."
+	return filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && path != top && strings.HasPrefix(e.Name(), ".") {
+			return fs.SkipDir
+		}
+		return err
+	})
+})
 
 // hub is a running `farport serve` on ports 443 and 8883 of an address of its own.
 type hub struct {
