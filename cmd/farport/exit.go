@@ -90,6 +90,7 @@ var verdicts = []verdict{
 	{hubclient.ErrDeviceOffline, exitDevice, `start "farport device-proxy" on the device`},
 	{hubclient.ErrDeviceNotFound, exitDevice, `"farport device list" shows the devices; IDs are case-sensitive`},
 	{hubclient.ErrDeviceExists, exitFailed, `"farport device show ID" shows it; "farport device renew-key ID" gives it a new key`},
+	{hubclient.ErrCANotFound, exitFailed, `"farport ca list" shows the CAs`},
 	{hubclient.ErrPrecondition, exitFailed, "run the command again"},
 	{hubclient.ErrStreamRejected, exitRefused, "the device-proxy has no such service, or its target does not answer; its output on the device says which"},
 	{hubclient.ErrThrottled, exitFailed, "wait a moment and try again"},

@@ -100,7 +100,9 @@ func (a *app) sasSubject(ctx context.Context, o *sasTokenOptions) (cs hubclient.
 		return a.anyString(&o.credentialOptions)
 	}
 	err = a.operate(&o.deviceOptions, func(hub *hubclient.Service, operator hubclient.ConnectionString) error {
-		cs, err = stringOfDevice(ctx, hub, operator, o.id, o.key)
+		if cs, err = stringOfDevice(ctx, hub, operator, o.id, o.key); err == nil && cs.X509 {
+			return errNoKeys(o.id)
+		}
 		return err
 	})
 	return cs, err

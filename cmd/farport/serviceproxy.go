@@ -53,7 +53,7 @@ func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 func newServiceProxy(a *app) *cobra.Command {
 	var o serviceProxyOptions
 	cmd := &cobra.Command{
-		Use:   "service-proxy",
+		Use:   "service-proxy [CONNECTION-STRING] [DEVICE] [PORT]",
 		Short: "Reach a device: a local port, or stdio for ProxyCommand",
 		Long: `Opens local TCP ports whose connections come out at a device, each over a stream of
 its own; or, with --stdio, carries exactly one stream over standard input and output
@@ -66,17 +66,38 @@ Every user of this machine can connect to a loopback port. --stdio has no port.
 
 The connection string comes best from a file or from $IOTHUB_CONNECTION_STRING. The
 Azure quickstarts' $STREAMING_TARGET_DEVICE, $DEVICE_ID, $PROXY_PORT and
-$LOCAL_PORT work as they did there.`,
+$LOCAL_PORT work as they did there, and so do their arguments: a variable wins over
+its argument, a flag over both.`,
 		Example: `  farport service-proxy -d pi-1 -L 2222
   farport service-proxy -d pi-1 -L 2222=ssh -L 13389=rdp
   ssh -o ProxyCommand='farport service-proxy --stdio -d %n' pi@pi-1`,
-		Args: arguments(),
+		Args: arguments("["+argumentConnectionString+"]", "[DEVICE]", "["+argumentPort+"]"),
 		Annotations: exitStatus(exitUsage, exitUnauthorized, exitDevice, exitRefused, exitTimeout,
 			exitHub, exitLost),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runServiceProxy(cmd.Context(), a, o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.take(a, args); err != nil {
+				return err
+			}
+			return runServiceProxy(cmd.Context(), a, o)
+		},
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
+}
+
+// take takes over the quickstart's arguments.
+func (o *serviceProxyOptions) take(a *app, args []string) error {
+	if err := a.fromArgument(o.flags, flagConnectionString, argumentConnectionString, argument(args, 0)); err != nil {
+		return err
+	}
+	if err := a.fromArgument(o.flags, "device", "DEVICE", argument(args, 1)); err != nil {
+		return err
+	}
+	port := argument(args, 2)
+	if _, err := strconv.ParseUint(port, 10, 16); port != "" && err != nil {
+		return usage("%s %s: must be 0 to 65535", argumentPort, quote(port))
+	}
+	return a.fromArgument(o.flags, "listen", argumentPort, port)
 }
 
 func runServiceProxy(ctx context.Context, a *app, o serviceProxyOptions) error {
