@@ -3,6 +3,7 @@ package hubclient
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -28,14 +29,16 @@ const (
 )
 
 // dialControl connects to the hub for MQTT.
-func (h *hub) dialControl(ctx context.Context, o DeviceOptions) (*controlConn, error) {
+func (h *hub) dialControl(ctx context.Context, o DeviceOptions, l *login) (*controlConn, error) {
+	config := h.trust.config(h.cs.Host())
+	l.present(config)
 	var conn net.Conn
 	var err error
 	if o.Transport == MQTT {
 		port := strconv.Itoa(cmp.Or(o.MQTTPort, DefaultMQTTPort))
-		conn, err = h.dialTLS(ctx, "tcp", net.JoinHostPort(h.cs.Host(), port))
+		conn, err = h.dialTLSWith(ctx, "tcp", net.JoinHostPort(h.cs.Host(), port), config)
 	} else {
-		conn, err = h.dialWebSocket(ctx)
+		conn, err = h.dialWebSocket(ctx, config)
 	}
 	if err != nil {
 		return nil, err
@@ -45,13 +48,13 @@ func (h *hub) dialControl(ctx context.Context, o DeviceOptions) (*controlConn, e
 
 // dialWebSocket connects for MQTT in a WebSocket. paho has a function for that, but
 // it knows no context, and drops what the hub answers instead of 101.
-func (h *hub) dialWebSocket(ctx context.Context) (net.Conn, error) {
+func (h *hub) dialWebSocket(ctx context.Context, config *tls.Config) (net.Conn, error) {
 	var dialErr error // the library hands it on as it is; kept to tell it from others
 	stop := func() bool { return true }
 	dialer := websocket.Dialer{
 		NetDialTLSContext: func(dialing context.Context, network, addr string) (net.Conn, error) {
 			var conn net.Conn
-			if conn, dialErr = h.dialTLS(dialing, network, addr); dialErr != nil {
+			if conn, dialErr = h.dialTLSWith(dialing, network, addr, config); dialErr != nil {
 				return nil, dialErr
 			}
 			// The library's handshake heeds deadlines, but not the end of ctx.
@@ -63,7 +66,10 @@ func (h *hub) dialWebSocket(ctx context.Context) (net.Conn, error) {
 		ReadBufferSize:   controlBuffer,
 		WriteBufferSize:  controlBuffer,
 	}
-	url := "wss://" + h.authority() + wire.PathMQTT + "?" + wire.QueryNoClientCert
+	url := "wss://" + h.authority() + wire.PathMQTT
+	if !h.cs.X509 {
+		url += "?" + wire.QueryNoClientCert
+	}
 	ws, answer, err := dialer.DialContext(ctx, url, http.Header{"User-Agent": {h.agent}})
 	stop() // if it is too late, the caller sees ctx's end
 	switch {

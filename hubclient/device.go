@@ -2,9 +2,8 @@ package hubclient
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -34,7 +33,8 @@ const (
 	MQTT                    // in TLS, on a port of its own
 )
 
-// DeviceOptions say how a device connects. The zero value works.
+// DeviceOptions say how a device connects. The zero value works for a connection string
+// with a key.
 type DeviceOptions struct {
 	Options
 	Transport Transport
@@ -44,6 +44,10 @@ type DeviceOptions struct {
 	// TokenLife is how long the SAS token, and so the connection, is good for; zero
 	// means 1 h. It does not change a ready token in the connection string.
 	TokenLife time.Duration
+	// GetCertificate returns the certificate to sign in with, with its private key. It
+	// is called for every DialDevice, so that a renewed one is taken then. It goes with
+	// a connection string that says x509=true, and with no other.
+	GetCertificate func() (*tls.Certificate, error)
 }
 
 // Device is one control connection, over which a device is asked for streams. It
@@ -53,7 +57,7 @@ type Device struct {
 	hub      *hub
 	client   mqtt.Client
 	conn     *controlConn
-	renewAt  time.Time
+	login    *login
 	requests chan *StreamRequest
 	answers  chan answer
 	sender   sync.WaitGroup
@@ -73,45 +77,32 @@ type Device struct {
 func DialDevice(ctx context.Context, cs ConnectionString, o DeviceOptions) (*Device, error) {
 	d, err := dialDevice(ctx, cs, o)
 	if err != nil {
-		return nil, fmt.Errorf("connect device %s to %s: %w", quote(cs.DeviceID), strings.TrimSuffix(cs.Address(), ":443"), err)
+		return nil, fmt.Errorf("connect %s to %s: %w", named(Target(cs)), strings.TrimSuffix(cs.Address(), ":443"), err)
 	}
 	return d, nil
 }
 
 func dialDevice(ctx context.Context, cs ConnectionString, o DeviceOptions) (*Device, error) {
-	switch {
-	case !cs.IsDevice():
-		return nil, errors.New("the connection string has no DeviceId")
-	case cs.X509:
-		return nil, errors.New("signing in with a certificate is not supported yet; use a connection string with SharedAccessKey")
-	}
-	life := o.TokenLife
-	if life <= 0 {
-		life = deviceTokenLife
-	}
-	expires := time.Now().Add(life)
-	token, err := cs.SAS(expires)
+	l, err := newLogin(cs, o)
 	if err != nil {
 		return nil, err
 	}
 	h := newHub(cs, o.Options)
-	conn, err := h.dialControl(ctx, o)
+	conn, err := h.dialControl(ctx, o, l)
 	if err != nil {
 		return nil, orCallerGaveUp(ctx, err)
 	}
 	d := &Device{
 		hub:      h,
 		conn:     conn,
+		login:    l,
 		requests: make(chan *StreamRequest, maxRequests),
 		answers:  make(chan answer, maxRequests),
 		gone:     make(chan struct{}),
 		stopped:  make(chan struct{}),
 	}
 	d.stop = sync.OnceFunc(func() { close(d.stopped) })
-	if cs.SharedAccessSignature == "" { // a ready token cannot be renewed
-		d.renewAt = expires.Add(-life/10 - rand.N(1+life*15/100))
-	}
-	d.client = mqtt.NewClient(d.options(token))
+	d.client = mqtt.NewClient(d.options())
 	d.sender.Go(d.sendAnswers)
 	// Neither paho's CONNECT nor its SUBSCRIBE knows a context.
 	inTime := context.AfterFunc(ctx, func() {
@@ -168,8 +159,9 @@ func (d *Device) Err() error {
 
 // RenewAt is when another connection should replace this one, since the hub ends
 // it with its token: a random time between 75 and 90 per cent of the token's life.
-// Zero means never.
-func (d *Device) RenewAt() time.Time { return d.renewAt }
+// Zero means never, as with a ready token, or with a certificate: the next connection
+// takes a renewed one.
+func (d *Device) RenewAt() time.Time { return d.login.renewAt }
 
 // Next waits for a stream request. It must be answered by Accept or Reject. Once
 // the connection is over, the error is that of Err.

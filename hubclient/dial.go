@@ -56,13 +56,17 @@ func (h *hub) authority() string {
 // verifies the certificate. Its errors name the hop that failed. It has the shape
 // of http.Transport.DialTLSContext.
 func (h *hub) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
+	return h.dialTLSWith(ctx, network, addr, h.trust.config(hostOf(addr)))
+}
+
+func (h *hub) dialTLSWith(ctx context.Context, network, addr string, config *tls.Config) (net.Conn, error) {
 	conn, err := h.dialTCP(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	secure := tls.Client(conn, h.trust.config(hostOf(addr)))
+	secure := tls.Client(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, h.hopFailed(ctx, hopTLS, addr, err)

@@ -6,8 +6,8 @@
 //	   └──WebSocket──▶ streaming endpoint ◀──WebSocket──────────┘
 //	                       (both a Stream)
 //
-// A Service opens streams and keeps the identity registry; a Device is one control
-// connection, over which it is asked for streams. Neither ever retries: that is
+// A Service opens streams, calls direct methods and keeps the identity registry; a
+// Device is one control connection, over which it is asked for streams. Neither ever retries: that is
 // package proxy's, as is carrying TCP connections over a Stream.
 //
 // Every error says which hop failed and matches one of the sentinels of errors.go
@@ -44,8 +44,15 @@ type Stream = stream.Conn
 // order. Its Reason is the word in the hub's log, too.
 type EndError = stream.EndError
 
-// Identity is a device identity as the hub's registry has it. Its keys are base64
-// text; it has them wherever the hub sent them, so mind where it is printed.
+// Target names the identity that cs signs in as: DEVICE or DEVICE/MODULE, as a target
+// is written everywhere; "" for a service.
+func Target(cs ConnectionString) string { return wire.TargetName(cs.DeviceID, cs.ModuleID) }
+
+// SplitTarget takes a target's name apart; module is "" for a device.
+func SplitTarget(target string) (device, module string) { return wire.SplitTarget(target) }
+
+// Identity is a device or module identity as the hub's registry has it. Its keys are
+// base64 text; it has them wherever the hub sent them, so mind where it is printed.
 type Identity = wire.Device
 
 // Authentication is how an identity proves itself.
@@ -53,6 +60,10 @@ type Authentication = wire.Authentication
 
 // SymmetricKey holds an identity's two keys, base64 text.
 type SymmetricKey = wire.SymmetricKey
+
+// X509Thumbprint holds an identity's certificate thumbprints: SHA-1 or SHA-256 of the
+// leaf's DER in hex, nil when unset.
+type X509Thumbprint = wire.X509Thumbprint
 
 // The values of an identity's or twin's Status and ConnectionState.
 const (
@@ -62,11 +73,23 @@ const (
 	Disconnected   = wire.Disconnected
 )
 
-// AuthSAS is the Authentication.Type of an identity with symmetric keys.
-const AuthSAS = wire.AuthSAS
+// The values of Authentication.Type: symmetric keys, a certificate known by its
+// thumbprint, or one that a registered CA has signed.
+const (
+	AuthSAS        = wire.AuthSAS
+	AuthSelfSigned = wire.AuthSelfSigned
+	AuthCA         = wire.AuthCA
+)
 
-// Twin is the hub's own view of a device: whether it is enabled and connected.
+// Twin is what the hub knows of a device or module beside its identity: whether it is
+// enabled and connected, its tags and properties.
 type Twin = wire.Twin
+
+// CA is a certificate authority that vouches for devices, as the hub has it.
+type CA = wire.CA
+
+// CAProposal asks the hub to register a CA.
+type CAProposal = wire.CAProposal
 
 // Options are what a Service and a Device have in common. The zero value works.
 type Options struct {

@@ -13,12 +13,14 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
-// What callers branch on, with errors.Is.
+// What callers branch on, with errors.Is. What is said of a device is said of a module
+// too.
 var (
 	ErrUnauthorized    = errors.New("hub refused the credentials")
 	ErrDeviceNotFound  = errors.New("device is unknown or disabled")
 	ErrDeviceOffline   = errors.New("device is not connected")
 	ErrDeviceExists    = errors.New("device exists already")
+	ErrCANotFound      = errors.New("CA is not registered")
 	ErrPrecondition    = errors.New("device was changed by somebody else")
 	ErrStreamRejected  = errors.New("device rejected the stream")
 	ErrThrottled       = errors.New("hub is asked too often")
@@ -27,6 +29,12 @@ var (
 	ErrUntrusted       = errors.New("certificate is not trusted")
 	ErrForeignEndpoint = errors.New("stream URL does not belong to the hub")
 	ErrBadName         = errors.New("not a possible name")
+)
+
+// In words of their own, as a module's name stands beside them.
+var (
+	errModuleNotFound = &explained{"module is unknown", ErrDeviceNotFound}
+	errModuleExists   = &explained{"module exists already", ErrDeviceExists}
 )
 
 // HubError is an error as the hub answered it. It matches the sentinel that its
@@ -40,15 +48,19 @@ type HubError struct {
 	TrackingID string // to be told to the hub's operator, "" when the hub gave none
 }
 
-// meaning is the sentinel that e stands for, nil if there is none.
+// meaning is the sentinel that e stands for, or wraps it; nil if there is none.
 func (e *HubError) meaning() error {
 	switch {
 	case e.has(wire.ErrDeviceNotFound):
 		return ErrDeviceNotFound
+	case e.has(wire.ErrModuleNotFound):
+		return errModuleNotFound
 	case e.has(wire.ErrDeviceNotOnline):
 		return ErrDeviceOffline
 	case e.has(wire.ErrDeviceExists):
 		return ErrDeviceExists
+	case e.has(wire.ErrModuleExists):
+		return errModuleExists
 	}
 	switch e.Status {
 	case http.StatusUnauthorized:
@@ -70,7 +82,7 @@ func (e *HubError) has(code wire.ErrorCode) bool {
 }
 
 // Is reports whether target is the sentinel that the answer stands for.
-func (e *HubError) Is(target error) bool { return target == e.meaning() }
+func (e *HubError) Is(target error) bool { return target != nil && errors.Is(e.meaning(), target) }
 
 // Error returns one line: the meaning, if it is a known one, and what the hub says
 // of it; otherwise all that the hub answered.
@@ -177,6 +189,15 @@ func callerGaveUp(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrTimeout, err)
 	}
 	return err
+}
+
+// named says what a target is and its name: device "pi-1", module "pi-1/m1".
+func named(target string) string {
+	kind := "device "
+	if strings.Contains(target, "/") {
+		kind = "module "
+	}
+	return kind + quote(target)
 }
 
 // maxQuote is how many bytes of somebody else's words an error shows.

@@ -32,7 +32,7 @@ type answer struct {
 }
 
 // options set the library up for one connection that exists already.
-func (d *Device) options(token credential.Secret) *mqtt.ClientOptions {
+func (d *Device) options() *mqtt.ClientOptions {
 	cs := d.hub.cs
 	user := wire.UserName{
 		Host:     credential.Resource(cs.HostName, "", ""),
@@ -44,9 +44,9 @@ func (d *Device) options(token credential.Secret) *mqtt.ClientOptions {
 		AddBroker("ssl://" + cs.Address()). // the library wants one; the connection exists already
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return d.conn, nil }).
 		SetProtocolVersion(4).
-		SetClientID(wire.TargetName(cs.DeviceID, cs.ModuleID)).
+		SetClientID(Target(cs)).
 		SetUsername(user.String()).
-		SetPassword(token.Reveal()).
+		SetPassword(d.login.token.Reveal()). // "": the field is absent
 		SetCleanSession(false). // as all SDKs; Azure then keeps other programs' subscriptions
 		SetKeepAlive(wire.DeviceKeepAlive).
 		SetPingTimeout(pingTimeout).
@@ -107,7 +107,7 @@ func (d *Device) begin() error {
 func (d *Device) refused(code byte, err error) error {
 	switch code {
 	case packets.ErrRefusedBadUsernameOrPassword, packets.ErrRefusedNotAuthorised:
-		return fmt.Errorf("%w (CONNACK %d)", ErrUnauthorized, code)
+		return fmt.Errorf("%w (CONNACK %d%s)", ErrUnauthorized, code, d.login.unasked())
 	case packets.ErrRefusedServerUnavailable:
 		return d.failed(errors.New("the hub is not ready for the device (CONNACK 3)"))
 	case packets.ErrRefusedBadProtocolVersion, packets.ErrRefusedIDRejected:
@@ -132,7 +132,7 @@ func (d *Device) lost(err error) {
 func (d *Device) receive(_ mqtt.Client, m mqtt.Message) {
 	asked, ok := wire.ParseStreamRequest(m.Topic())
 	if !ok { // without its topic, which may hold a token
-		d.hub.logger.Debug("message is no stream request", "device", d.hub.cs.DeviceID)
+		d.hub.logger.Debug("message is no stream request", "device", Target(d.hub.cs))
 		return
 	}
 	select {
@@ -140,7 +140,7 @@ func (d *Device) receive(_ mqtt.Client, m mqtt.Message) {
 		return
 	default:
 	}
-	d.hub.logger.Debug("stream rejected: too many requests wait", "device", d.hub.cs.DeviceID, "limit", maxRequests)
+	d.hub.logger.Debug("stream rejected: too many requests wait", "device", Target(d.hub.cs), "limit", maxRequests)
 	select {
 	case d.answers <- answer{topic: reply(asked, wire.StatusReject)}:
 	default: // a hub that does not read either has to wait

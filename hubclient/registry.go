@@ -21,78 +21,101 @@ const (
 	anyVersion = "*"
 )
 
-// CreateDevice registers an identity and returns it as the hub has it, with keys:
-// those of d, or new ones where d has none. ErrDeviceExists when the ID is taken.
+// CreateDevice registers an identity, a module's where d has a ModuleID, and returns it
+// as the hub has it, with keys: those of d, or new ones where d has none.
+// ErrDeviceExists when the name is taken, ErrDeviceNotFound when a module's device is
+// not there.
 func (s *Service) CreateDevice(ctx context.Context, d Identity) (Identity, error) {
 	return s.put(ctx, "create", d, "")
 }
 
-// UpdateDevice replaces the identity of that ID and returns it as the hub has it.
+// UpdateDevice replaces the identity of that name and returns it as the hub has it.
 // etag is the version that d is based on; "" means any. ErrPrecondition when it is
-// not the present one, ErrDeviceNotFound when there is no such device.
+// not the present one, ErrDeviceNotFound when there is no such identity.
 func (s *Service) UpdateDevice(ctx context.Context, d Identity, etag string) (Identity, error) {
 	return s.put(ctx, "update", d, quotedETag(etag))
 }
 
 func (s *Service) put(ctx context.Context, what string, d Identity, ifMatch string) (Identity, error) {
 	// Azure reads these as enumerations, which have no empty value.
-	d.Status = cmp.Or(d.Status, wire.StatusEnabled)
+	if d.ModuleID == "" { // a module has its device's status
+		d.Status = cmp.Or(d.Status, wire.StatusEnabled)
+	}
 	d.ConnectionState = cmp.Or(d.ConnectionState, wire.Disconnected)
 	if d.Authentication == nil {
 		d.Authentication = &wire.Authentication{Type: wire.AuthSAS} // empty keys: the hub makes them
 	}
-	c := call{method: http.MethodPut, path: wire.IdentityPath(d.DeviceID), body: d}
+	target := d.Name()
+	c := call{method: http.MethodPut, path: wire.IdentityPath(target), body: d}
 	if ifMatch != "" {
 		c.header = http.Header{"If-Match": {ifMatch}}
 	}
 	var got Identity
 	c.result = &got
-	if _, err := s.onDevice(ctx, d.DeviceID, c); err != nil {
-		return Identity{}, s.about(what, d.DeviceID, err)
+	if _, err := s.onTarget(ctx, target, c); err != nil {
+		return Identity{}, s.about(what, target, err)
 	}
 	return got, nil
 }
 
-// GetDevice returns an identity, with its keys. ErrDeviceNotFound when there is
-// none of that ID.
-func (s *Service) GetDevice(ctx context.Context, device string) (Identity, error) {
+// GetDevice returns the identity of a target, DEVICE or DEVICE/MODULE, with its keys.
+// ErrDeviceNotFound when there is none of that name.
+func (s *Service) GetDevice(ctx context.Context, target string) (Identity, error) {
 	var got Identity
-	if _, err := s.onDevice(ctx, device, call{method: http.MethodGet, path: wire.IdentityPath(device), result: &got}); err != nil {
-		return Identity{}, s.about("read", device, err)
+	if _, err := s.onTarget(ctx, target, call{method: http.MethodGet, path: wire.IdentityPath(target), result: &got}); err != nil {
+		return Identity{}, s.about("read", target, err)
 	}
 	return got, nil
 }
 
-// DeleteDevice removes an identity. etag is as for UpdateDevice, and so are the
-// errors.
-func (s *Service) DeleteDevice(ctx context.Context, device, etag string) error {
+// DeleteDevice removes the identity of a target, a device's with those of its modules.
+// etag is as for UpdateDevice, and so are the errors.
+func (s *Service) DeleteDevice(ctx context.Context, target, etag string) error {
 	c := call{
 		method: http.MethodDelete,
-		path:   wire.IdentityPath(device),
+		path:   wire.IdentityPath(target),
 		header: http.Header{"If-Match": {quotedETag(etag)}},
 	}
-	if _, err := s.onDevice(ctx, device, c); err != nil {
-		return s.about("delete", device, err)
+	if _, err := s.onTarget(ctx, target, c); err != nil {
+		return s.about("delete", target, err)
 	}
 	return nil
 }
 
-// ListDevices returns all identities in the hub's order, with their keys. Azure
-// gives no more than 1000.
+// ListDevices returns all devices' identities in the hub's order, with their keys, but
+// no modules'. Azure gives no more than 1000.
 func (s *Service) ListDevices(ctx context.Context) ([]Identity, error) {
-	var all []Identity
-	c := call{
-		method: http.MethodGet,
-		path:   wire.IdentityPath(""),
-		query:  url.Values{"top": {strconv.Itoa(pageSize)}},
-		limit:  maxList,
+	top := url.Values{"top": {strconv.Itoa(pageSize)}}
+	all, err := s.list(ctx, wire.IdentityPath(""), top)
+	if err != nil {
+		return nil, fmt.Errorf("list devices on %s: %w", s.hub.authority(), err)
 	}
+	return all, nil
+}
+
+// ListModules returns the identities of a device's modules in the hub's order, with
+// their keys. ErrDeviceNotFound when there is no such device.
+func (s *Service) ListModules(ctx context.Context, device string) ([]Identity, error) {
+	if !wire.ValidID(device) {
+		return nil, s.about("list modules of", device, fmt.Errorf("%s is %w of a device", quote(device), ErrBadName))
+	}
+	all, err := s.list(ctx, wire.ModulesPath(device), nil)
+	if err != nil {
+		return nil, s.about("list modules of", device, err)
+	}
+	return all, nil
+}
+
+// list reads identities page by page.
+func (s *Service) list(ctx context.Context, path string, query url.Values) ([]Identity, error) {
+	var all []Identity
+	c := call{method: http.MethodGet, path: path, query: query, limit: maxList}
 	for range maxPages {
 		var page []Identity
 		c.result = &page
 		answer, err := s.do(ctx, c)
 		if err != nil {
-			return nil, fmt.Errorf("list devices on %s: %w", s.hub.authority(), err)
+			return nil, err
 		}
 		all = append(all, page...)
 		next := answer.Get(wire.HeaderContinuation)
@@ -102,16 +125,15 @@ func (s *Service) ListDevices(ctx context.Context) ([]Identity, error) {
 		c.header = http.Header{}
 		c.header.Set(wire.HeaderContinuation, next)
 	}
-	return nil, fmt.Errorf("list devices on %s: no end after %d pages", s.hub.authority(), maxPages)
+	return nil, fmt.Errorf("no end after %d pages", maxPages)
 }
 
-// Twin returns the hub's view of a device. ErrDeviceNotFound when there is none of
-// that ID.
-func (s *Service) Twin(ctx context.Context, device string) (Twin, error) {
+// Twin returns the twin of a target. ErrDeviceNotFound when there is none of that name.
+func (s *Service) Twin(ctx context.Context, target string) (Twin, error) {
 	var got Twin
-	c := call{method: http.MethodGet, path: wire.TwinPath(device), result: &got, limit: maxTwin}
-	if _, err := s.onDevice(ctx, device, c); err != nil {
-		return Twin{}, s.about("read twin of", device, err)
+	c := call{method: http.MethodGet, path: wire.TwinPath(target), result: &got, limit: maxDocument}
+	if _, err := s.onTarget(ctx, target, c); err != nil {
+		return Twin{}, s.about("read twin of", target, err)
 	}
 	return got, nil
 }
@@ -126,9 +148,9 @@ func (s *Service) StreamingEndpoints(ctx context.Context) ([]string, error) {
 	return got.StreamingEndpoints, nil
 }
 
-// about says which device and hub err is about.
-func (s *Service) about(what, device string, err error) error {
-	return fmt.Errorf("%s device %s on %s: %w", what, quote(device), s.hub.authority(), err)
+// about says which target and hub err is about.
+func (s *Service) about(what, target string, err error) error {
+	return fmt.Errorf("%s %s on %s: %w", what, named(target), s.hub.authority(), err)
 }
 
 // quotedETag writes an etag as If-Match has it, the wildcard included.

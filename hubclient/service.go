@@ -20,11 +20,12 @@ import (
 const (
 	// callTimeout bounds a call that the hub can answer by itself.
 	callTimeout = 30 * time.Second
-	// maxAnswer bounds an answer's body in bytes, where maxTwin and maxList do not:
-	// a twin may have 72 KiB of documents, a list a thousand identities.
-	maxAnswer = 64 << 10
-	maxTwin   = 512 << 10
-	maxList   = 8 << 20
+	// maxAnswer bounds an answer's body in bytes, where maxDocument and maxList do not:
+	// a twin may have 96 KiB of documents and a method's answer 128 KiB, both escaped
+	// in more than one way, a list a thousand identities.
+	maxAnswer   = 64 << 10
+	maxDocument = 1 << 20
+	maxList     = 8 << 20
 	// maxHeader bounds an answer's header in bytes.
 	maxHeader = 32 << 10
 	// idleTimeout is how long an unused connection is kept, idleConns how many
@@ -95,29 +96,40 @@ type OpenOptions struct {
 	ResponseTimeout time.Duration
 }
 
-// Open asks the device for a stream of that name and connects the service's leg.
-// The caller closes the Stream. It waits for the hub for the sum of both time-outs
-// and 15 s. Besides what every call can fail with, the errors are ErrStreamRejected,
-// ErrDeviceOffline, ErrDeviceNotFound, ErrForeignEndpoint and ErrTimeout.
-func (s *Service) Open(ctx context.Context, device, streamName string, o OpenOptions) (*Stream, error) {
-	leg, err := s.open(ctx, device, streamName, o)
-	if err != nil {
-		return nil, fmt.Errorf("open stream to device %s on %s: %w", quote(device), s.hub.authority(), err)
-	}
-	return leg, nil
-}
-
-func (s *Service) open(ctx context.Context, device, streamName string, o OpenOptions) (*Stream, error) {
-	if !wire.ValidStreamName(streamName) {
-		return nil, fmt.Errorf("%s is %w of a stream", quote(streamName), ErrBadName)
-	}
+// orDefault is o without the values that stand for others.
+func (o OpenOptions) orDefault() OpenOptions {
 	if o.ResponseTimeout <= 0 {
 		o.ResponseTimeout = wire.DefaultResponseTimeout
 	}
 	o.ConnectTimeout = max(o.ConnectTimeout, 0)
-	answer, err := s.onDevice(ctx, device, call{
+	return o
+}
+
+// wait is how long the hub may take to answer.
+func (o OpenOptions) wait() time.Duration {
+	return o.ConnectTimeout + o.ResponseTimeout + wire.ClientSlack
+}
+
+// Open asks a target, DEVICE or DEVICE/MODULE, for a stream of that name and connects
+// the service's leg. The caller closes the Stream. It waits for the hub for the sum of both time-outs
+// and 15 s. Besides what every call can fail with, the errors are ErrStreamRejected,
+// ErrDeviceOffline, ErrDeviceNotFound, ErrForeignEndpoint and ErrTimeout.
+func (s *Service) Open(ctx context.Context, target, streamName string, o OpenOptions) (*Stream, error) {
+	leg, err := s.open(ctx, target, streamName, o)
+	if err != nil {
+		return nil, s.about("open stream to", target, err)
+	}
+	return leg, nil
+}
+
+func (s *Service) open(ctx context.Context, target, streamName string, o OpenOptions) (*Stream, error) {
+	if !wire.ValidStreamName(streamName) {
+		return nil, fmt.Errorf("%s is %w of a stream", quote(streamName), ErrBadName)
+	}
+	o = o.orDefault()
+	answer, err := s.onTarget(ctx, target, call{
 		method: http.MethodPost,
-		path:   wire.StreamPath(device, streamName),
+		path:   wire.StreamPath(target, streamName),
 		header: http.Header{
 			http.CanonicalHeaderKey(wire.HeaderConnectTimeout):  {wire.FormatSeconds(o.ConnectTimeout)},
 			http.CanonicalHeaderKey(wire.HeaderResponseTimeout): {wire.FormatSeconds(o.ResponseTimeout)},
@@ -125,7 +137,7 @@ func (s *Service) open(ctx context.Context, device, streamName string, o OpenOpt
 			// connection turns out to be dead; at worst a device's leg waits in vain.
 			"Idempotency-Key": {},
 		},
-		timeout: o.ConnectTimeout + o.ResponseTimeout + wire.ClientSlack,
+		timeout: o.wait(),
 	})
 	if err != nil {
 		return nil, err
@@ -156,10 +168,10 @@ type call struct {
 	timeout time.Duration // 0 means callTimeout
 }
 
-// onDevice makes a call about one device.
-func (s *Service) onDevice(ctx context.Context, device string, c call) (http.Header, error) {
-	if !wire.ValidID(device) {
-		return nil, fmt.Errorf("%s is %w of a device", quote(device), ErrBadName)
+// onTarget makes a call about one device or module.
+func (s *Service) onTarget(ctx context.Context, target string, c call) (http.Header, error) {
+	if !wire.ValidTarget(target) {
+		return nil, fmt.Errorf("%s is %w of a device or module", quote(target), ErrBadName)
 	}
 	return s.do(ctx, c)
 }
