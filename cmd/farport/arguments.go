@@ -50,3 +50,12 @@ func (a *app) fromArgument(flags *pflag.FlagSet, flag, name, value string) error
 	f.Annotations = annotate(f, annotationFrom, []string{name})
 	return flags.Set(flag, value)
 }
+
+// shellWord is a word as a POSIX shell takes it.
+func shellWord(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:+@%="
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

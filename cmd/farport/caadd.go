@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -100,13 +99,4 @@ func (a *app) askForProof(o caAddOptions, file string, answer hubclient.CA) erro
 	a.term.hint(`  openssl req -new -newkey rsa:2048 -nodes -keyout /dev/null -subj "/CN=%s" | openssl x509 -req -CA %s -CAkey CA-KEY -set_serial 1 -days 1 -out proof.pem`, code, file)
 	a.term.hint("then complete it: farport ca add %s --proof proof.pem", file)
 	return nil
-}
-
-// shellWord is a word as a POSIX shell takes it.
-func shellWord(s string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:+@%="
-	if s != "" && strings.Trim(s, plain) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -84,7 +84,7 @@ func (a *app) deviceString(o *credentialOptions) (hubclient.ConnectionString, er
 func (a *app) serviceString(o *credentialOptions) (hubclient.ConnectionString, error) {
 	cs, err := a.anyString(o)
 	if err == nil && cs.IsDevice() {
-		e := usage("the connection string is for device %s, not for a service", quote(cs.DeviceID))
+		e := usage("the connection string is for %s, not for a service", named(hubclient.Target(cs)))
 		e.hint = "use one with SharedAccessKeyName, such as connection-strings/service in the hub's data dir"
 		return cs, e
 	}

@@ -60,14 +60,22 @@ func (o *deviceOptions) addShowKeys(flags *pflag.FlagSet) {
 // isModule reports whether an identity's name is DEVICE/MODULE.
 func isModule(name string) bool { return strings.Contains(name, "/") }
 
+// named says what an identity is and its name, as hubclient does.
+func named(name string) string {
+	if isModule(name) {
+		return "module " + quote(name)
+	}
+	return "device " + quote(name)
+}
+
 // refuseStatus is for what only a device has.
 func refuseStatus(name string) error {
 	if !isModule(name) {
 		return nil
 	}
-	device, _, _ := strings.Cut(name, "/")
-	err := usage("module %s has no status of its own: it has its device's", quote(name))
-	err.hint = `"farport device update ` + device + ` --disable" disables the device with all its modules`
+	device, _ := hubclient.SplitTarget(name)
+	err := usage("%s has no status of its own, but its device's", named(name))
+	err.hint = `"farport device update ` + shellWord(device) + ` --disable" disables the device with all its modules`
 	return err
 }
 

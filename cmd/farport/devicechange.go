@@ -74,7 +74,7 @@ func (a *app) change(ctx context.Context, o *deviceOptions, with func(*hubclient
 		if d, err = hub.UpdateDevice(ctx, d, d.ETag); err != nil {
 			return err
 		}
-		a.term.notice("device %q: %s", o.id, what)
+		a.term.notice("%s: %s", named(o.id), what)
 		return a.printDevice(*o, d)
 	})
 }
@@ -104,7 +104,7 @@ func runDeviceDelete(ctx context.Context, a *app, o deviceOptions) error {
 		if err := hub.DeleteDevice(ctx, o.id, ""); err != nil {
 			return err
 		}
-		a.term.notice("device %q: deleted", o.id)
+		a.term.notice("%s: deleted", named(o.id))
 		return nil
 	})
 }
@@ -172,6 +172,6 @@ func runDeviceRenewKey(ctx context.Context, a *app, o deviceKeyOptions) error {
 func errNoKeys(id string) error {
 	return &codedError{
 		exitFailed, "one with --x509-ca just takes a new certificate of that CA; one with --x509-thumbprint has to be deleted and created anew",
-		fmt.Errorf("device %s has no keys: it signs in with a certificate", quote(id)),
+		fmt.Errorf("%s has no keys: it signs in with a certificate", named(id)),
 	}
 }

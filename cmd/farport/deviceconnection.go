@@ -71,7 +71,7 @@ func stringOfDevice(ctx context.Context, hub *hubclient.Service, operator hubcli
 		return cs, nil
 	}
 	if cs.SharedAccessKey, err = credential.ParseKey(keyOf(d, key)); err != nil {
-		return cs, fmt.Errorf("device %s: %w", quote(id), err)
+		return cs, fmt.Errorf("%s: %w", named(id), err)
 	}
 	return cs, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -57,7 +56,7 @@ func runDeviceCreate(ctx context.Context, a *app, o deviceCreateOptions) error {
 		return err
 	}
 	d := hubclient.Identity{Authentication: authentication}
-	if d.DeviceID, d.ModuleID, _ = strings.Cut(o.id, "/"); d.Name() != o.id {
+	if d.DeviceID, d.ModuleID = hubclient.SplitTarget(o.id); d.Name() != o.id {
 		return usage("%s: must be DEVICE or DEVICE/MODULE", quote(o.id))
 	}
 	if o.disabled {

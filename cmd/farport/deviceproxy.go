@@ -118,7 +118,7 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 		dialing.Transport = hubclient.MQTT
 	}
 	view := newStreamView(a, cs.Host(), "to")
-	options.DeviceID = hubclient.Identity{DeviceID: cs.DeviceID, ModuleID: cs.ModuleID}.Name()
+	options.DeviceID = hubclient.Target(cs)
 	options.Dial = func(ctx context.Context) (*hubclient.Device, error) { return hubclient.DialDevice(ctx, cs, dialing) }
 	options.Traffic, options.Events = &view.traffic, view.event
 	defer view.show()()

@@ -27,7 +27,7 @@ func (o *sasTokenOptions) addFlags(flags *pflag.FlagSet) {
 	o.outputOptions.addFlags(flags, formatTable)
 	o.duration = seconds(sasTokenLife)
 	flags.Var(&o.duration, "duration", "how long the token is good for: `TIME` in seconds, or such as 12h")
-	flags.StringVarP(&o.id, "device", "d", "", "make the token of device `ID`, with its key from the registry")
+	flags.StringVarP(&o.id, "device", "d", "", "make the token of device or module `ID`, with its key from the registry")
 	addKeyFlag(flags, &o.key, keyPrimary)
 }
 

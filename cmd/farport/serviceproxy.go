@@ -36,7 +36,7 @@ type serviceProxyOptions struct {
 
 func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	o.credentialOptions.addFlags(flags, serviceVariables...)
-	flags.StringVarP(&o.device, "device", "d", "", "`ID` of the device to reach")
+	flags.StringVarP(&o.device, "device", "d", "", "`ID` of the device to reach, or DEVICE/MODULE")
 	flags.StringArrayVarP(&o.listen, "listen", "L", nil, "`[ADDR:]PORT[=SERVICE]` to listen on; ADDR is 127.0.0.1 unless given, * is every address; port 0 picks one; repeatable")
 	flags.BoolVar(&o.stdio, "stdio", false, "carry one stream over standard input and output, as for ssh's ProxyCommand")
 	flags.StringVar(&o.service, "service", defaultService, "`NAME` of the service on the device")
@@ -149,14 +149,17 @@ func checkDevice(ctx context.Context, a *app, hub *hubclient.Service, id string)
 	case err != nil:
 		return err
 	case twin.Status == hubclient.StatusDisabled:
-		return &codedError{exitDevice, `"farport device update ID --enable" enables it`, errDisabled(id)}
+		return errDisabled(id)
 	case twin.ConnectionState != hubclient.Connected:
-		a.term.warn("device %s is not connected (last seen: %s); connections work once it is", quote(id), formatAgo(twin.LastActivityTime.Time, time.Now()))
+		a.term.warn("%s is not connected (last seen: %s); connections work once it is", named(id), formatAgo(twin.LastActivityTime.Time, time.Now()))
 	}
 	return nil
 }
 
-func errDisabled(id string) error { return errors.New("device " + quote(id) + " is disabled") }
+func errDisabled(id string) error {
+	device, _ := hubclient.SplitTarget(id)
+	return &codedError{exitDevice, `"farport device update ID --enable" enables it`, errors.New("device " + quote(device) + " is disabled")}
+}
 
 // runStdio carries one stream. It says nothing unless it fails.
 func runStdio(ctx context.Context, a *app, options proxy.ServiceOptions, service string) error {
