@@ -50,9 +50,9 @@ type DeviceOptions struct {
 	GetCertificate func() (*tls.Certificate, error)
 }
 
-// Device is one control connection, over which a device is asked for streams. It
-// never connects again: whoever wants that dials another. It is safe for
-// concurrent use.
+// Device is one control connection, over which a device or module is asked for
+// streams. It never connects again: whoever wants that dials another. It is safe
+// for concurrent use.
 type Device struct {
 	hub      *hub
 	client   mqtt.Client
@@ -60,7 +60,7 @@ type Device struct {
 	login    *login
 	requests chan *StreamRequest
 	answers  chan answer
-	sender   sync.WaitGroup
+	silent   chan struct{} // closed when no answer will be sent any more
 
 	gone    chan struct{} // closed with err set
 	stopped chan struct{} // closed when the library has nothing left running
@@ -98,12 +98,13 @@ func dialDevice(ctx context.Context, cs ConnectionString, o DeviceOptions) (*Dev
 		login:    l,
 		requests: make(chan *StreamRequest, maxRequests),
 		answers:  make(chan answer, maxRequests),
+		silent:   make(chan struct{}),
 		gone:     make(chan struct{}),
 		stopped:  make(chan struct{}),
 	}
 	d.stop = sync.OnceFunc(func() { close(d.stopped) })
 	d.client = mqtt.NewClient(d.options())
-	d.sender.Go(d.sendAnswers)
+	go d.sendAnswers()
 	// Neither paho's CONNECT nor its SUBSCRIBE knows a context.
 	inTime := context.AfterFunc(ctx, func() {
 		d.end(callerGaveUp(ctx))
@@ -142,7 +143,7 @@ func (d *Device) Close() error {
 	d.client.Disconnect(uint(farewell.Milliseconds()))
 	d.conn.Close()
 	<-d.stopped
-	d.sender.Wait()
+	<-d.silent
 	return nil
 }
 
@@ -159,8 +160,8 @@ func (d *Device) Err() error {
 
 // RenewAt is when another connection should replace this one, since the hub ends
 // it with its token: a random time between 75 and 90 per cent of the token's life.
-// Zero means never, as with a ready token, or with a certificate: the next connection
-// takes a renewed one.
+// Zero means never: a ready token cannot be renewed, and a certificate is good for
+// years; a newer one is taken with the next connection.
 func (d *Device) RenewAt() time.Time { return d.login.renewAt }
 
 // Next waits for a stream request. It must be answered by Accept or Reject. Once

@@ -190,7 +190,7 @@ func TestDialDeviceFails(t *testing.T) {
 
 func TestDialDeviceNeedsCredentials(t *testing.T) {
 	for text, want := range map[string]string{
-		"HostName=hub.example.test;DeviceId=pi-1;x509=true":                                "certificate is not supported yet",
+		"HostName=hub.example.test;DeviceId=pi-1;x509=true":                                "no certificate to sign in with",
 		"HostName=hub.example.test;SharedAccessKeyName=service;SharedAccessKey=" + testKey: "no DeviceId",
 	} {
 		cs, err := ParseConnectionString(text)
@@ -434,13 +434,16 @@ func TestCloseTwice(t *testing.T) {
 
 // The hub's words in a close frame are shown, in quotes.
 func TestHubClosesWebSocket(t *testing.T) {
+	dialled := make(chan struct{}) // or else dialling may fail
 	hub := (&testHub{device: func(s *deviceSession) {
 		s.ready()
+		<-dialled
 		frame := websocket.FormatCloseMessage(websocket.ClosePolicyViolation, "\x1b[31mgo away")
 		_ = s.conn.(*wsConn).WriteControl(websocket.CloseMessage, frame, time.Now().Add(patience))
 		s.drain()
 	}}).start(t)
 	d := hub.dial(DeviceOptions{})
+	close(dialled)
 	_, err := d.Next(bounded(t))
 	if !errors.Is(err, ErrHubUnreachable) {
 		t.Fatalf("error is %v", err)

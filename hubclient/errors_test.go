@@ -39,6 +39,8 @@ func TestHubError(t *testing.T) {
 		{"not found", written(wire.ErrDeviceNotFound), ErrDeviceNotFound, []string{"device is unknown or disabled (some text)"}},
 		{"offline", written(wire.ErrDeviceNotOnline), ErrDeviceOffline, []string{"device is not connected"}},
 		{"exists", written(wire.ErrDeviceExists), ErrDeviceExists, nil},
+		{"module not found", written(wire.ErrModuleNotFound), ErrDeviceNotFound, []string{": module is unknown (some text)"}},
+		{"module exists", written(wire.ErrModuleExists), ErrDeviceExists, []string{": module exists already (some text)"}},
 		{"precondition", written(wire.ErrPrecondition), ErrPrecondition, nil},
 		{"throttled", written(wire.ErrThrottling), ErrThrottled, nil},
 		{"no answer in time", written(wire.ErrGatewayTimeout), ErrTimeout, []string{"timed out (some text)"}},

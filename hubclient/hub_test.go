@@ -2,6 +2,7 @@ package hubclient
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log"
 	"net"
@@ -36,6 +37,8 @@ const (
 type testHub struct {
 	api    http.HandlerFunc     // the HTTPS API
 	device func(*deviceSession) // one control connection; it ends when this returns
+	tls    func(*tls.Config)    // changes what the servers do in TLS; nil: nothing
+	x509   bool                 // devices sign in with certificates
 
 	t       *testing.T
 	ca      testCA
@@ -43,6 +46,7 @@ type testHub struct {
 	working sync.WaitGroup
 	conns   newConns
 	resumed atomic.Bool // the last leg's TLS session was one resumed
+	known   atomic.Bool // the last leg presented a certificate
 }
 
 // newConns counts the connections that a server has accepted.
@@ -73,7 +77,7 @@ func (h *testHub) start(t *testing.T) *testHub {
 	mux.HandleFunc(wire.PathMQTT, h.serveMQTT)
 	mux.HandleFunc(wire.PathBridges, h.serveEcho)
 	h.server = httptest.NewUnstartedServer(mux)
-	h.server.TLS = &tls.Config{Certificates: []tls.Certificate{h.ca.leaf(t, nil).chain(h.ca)}}
+	h.server.TLS = h.serverTLS()
 	h.server.Config.ConnState = h.conns.note
 	h.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	h.server.StartTLS()
@@ -82,6 +86,14 @@ func (h *testHub) start(t *testing.T) *testHub {
 		h.working.Wait()
 	})
 	return h
+}
+
+func (h *testHub) serverTLS() *tls.Config {
+	config := &tls.Config{Certificates: []tls.Certificate{h.ca.leaf(h.t, nil).chain(h.ca)}}
+	if h.tls != nil {
+		h.tls(config)
+	}
+	return config
 }
 
 func (h *testHub) address() string { return h.server.Listener.Addr().String() }
@@ -120,6 +132,7 @@ func (h *testHub) serveEcho(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.resumed.Store(r.TLS.DidResume)
+	h.known.Store(len(r.TLS.PeerCertificates) > 0)
 	leg, err := stream.Accept(w, r)
 	if err != nil {
 		h.t.Error(err)
@@ -133,8 +146,12 @@ func (h *testHub) serveEcho(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *testHub) serveMQTT(w http.ResponseWriter, r *http.Request) {
-	if r.URL.RawQuery != wire.QueryNoClientCert {
-		h.t.Errorf("query of the WebSocket is %q", r.URL.RawQuery)
+	want := wire.QueryNoClientCert
+	if h.x509 {
+		want = ""
+	}
+	if r.URL.RawQuery != want {
+		h.t.Errorf("query of the WebSocket is %q, not %q", r.URL.RawQuery, want)
 	}
 	upgrader := websocket.Upgrader{Subprotocols: []string{wire.SubprotocolMQTT}}
 	ws, err := upgrader.Upgrade(w, r, nil)
@@ -156,8 +173,7 @@ func (h *testHub) serveSession(conn net.Conn) {
 // listenMQTT serves MQTT in TLS and returns the port.
 func (h *testHub) listenMQTT() int {
 	h.t.Helper()
-	config := &tls.Config{Certificates: []tls.Certificate{h.ca.leaf(h.t, nil).chain(h.ca)}}
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", h.serverTLS())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -191,6 +207,18 @@ func (s *deviceSession) read() packets.ControlPacket {
 
 // write sends a packet; that the device is gone shows in read.
 func (s *deviceSession) write(p packets.ControlPacket) { _ = p.Write(s.conn) }
+
+// certificate is the one that the device presented, nil if it has none.
+func (s *deviceSession) certificate() *x509.Certificate {
+	conn := s.conn
+	if ws, ok := conn.(*wsConn); ok {
+		conn = ws.NetConn()
+	}
+	if presented := conn.(*tls.Conn).ConnectionState().PeerCertificates; len(presented) > 0 {
+		return presented[0]
+	}
+	return nil
+}
 
 // signIn answers CONNECT with the code.
 func (s *deviceSession) signIn(code byte) *packets.ConnectPacket {

@@ -47,7 +47,7 @@ func (d *Device) options() *mqtt.ClientOptions {
 		SetClientID(Target(cs)).
 		SetUsername(user.String()).
 		SetPassword(d.login.token.Reveal()). // "": the field is absent
-		SetCleanSession(false). // as all SDKs; Azure then keeps other programs' subscriptions
+		SetCleanSession(false).              // as all SDKs; Azure then keeps other programs' subscriptions
 		SetKeepAlive(wire.DeviceKeepAlive).
 		SetPingTimeout(pingTimeout).
 		SetConnectTimeout(connackTimeout).
@@ -150,6 +150,7 @@ func (d *Device) receive(_ mqtt.Client, m mqtt.Message) {
 // sendAnswers publishes answers until the connection is over. The library's Publish
 // may block for controlWrite.
 func (d *Device) sendAnswers() {
+	defer close(d.silent)
 	for {
 		select {
 		case <-d.gone:
@@ -167,11 +168,15 @@ func (d *Device) publish(topic string) error {
 	published := d.client.Publish(topic, 0, false, "")
 	select {
 	case <-published.Done():
-		if err := published.Error(); err != nil {
-			return d.failed(err)
-		}
-		return nil
 	case <-d.gone:
-		return d.Err()
+		select {
+		case <-published.Done(): // it went out before the connection was lost
+		default:
+			return d.Err()
+		}
 	}
+	if err := published.Error(); err != nil {
+		return d.failed(err)
+	}
+	return nil
 }

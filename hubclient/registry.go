@@ -46,6 +46,9 @@ func (s *Service) put(ctx context.Context, what string, d Identity, ifMatch stri
 		d.Authentication = &wire.Authentication{Type: wire.AuthSAS} // empty keys: the hub makes them
 	}
 	target := d.Name()
+	if !wire.ValidID(d.DeviceID) { // with a slash in it, it would pass for a module's name
+		return Identity{}, s.about(what, target, fmt.Errorf("%s is %w of a device", quote(d.DeviceID), ErrBadName))
+	}
 	c := call{method: http.MethodPut, path: wire.IdentityPath(target), body: d}
 	if ifMatch != "" {
 		c.header = http.Header{"If-Match": {ifMatch}}

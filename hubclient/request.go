@@ -87,8 +87,13 @@ func (r *StreamRequest) answer(ctx context.Context, status int) error {
 	select {
 	case err := <-sent:
 		return err
-	case <-r.device.gone:
-		return r.device.Err()
+	case <-r.device.silent:
+		select {
+		case err := <-sent: // it was the last one
+			return err
+		default:
+			return r.device.Err()
+		}
 	case <-ctx.Done():
 		return callerGaveUp(ctx)
 	}

@@ -21,8 +21,8 @@ const (
 	// callTimeout bounds a call that the hub can answer by itself.
 	callTimeout = 30 * time.Second
 	// maxAnswer bounds an answer's body in bytes, where maxDocument and maxList do not:
-	// a twin may have 96 KiB of documents and a method's answer 128 KiB, both escaped
-	// in more than one way, a list a thousand identities.
+	// a twin may have 96 KiB of documents and a method's answer 128 KiB, longer still
+	// where they are escaped, and a list a thousand identities.
 	maxAnswer   = 64 << 10
 	maxDocument = 1 << 20
 	maxList     = 8 << 20
@@ -53,10 +53,10 @@ type Service struct {
 }
 
 // NewService returns a Service for the hub and policy that cs names. It does no
-// I/O. The caller closes it. A connection string of a device is an error.
+// I/O. The caller closes it. A connection string of a device or module is an error.
 func NewService(cs ConnectionString, o Options) (*Service, error) {
 	if cs.IsDevice() {
-		return nil, fmt.Errorf("connection string is for device %q; a service needs one with SharedAccessKeyName", cs.DeviceID)
+		return nil, fmt.Errorf("connection string is for %s; a service needs one with SharedAccessKeyName", named(Target(cs)))
 	}
 	s := &Service{hub: newHub(cs, o)}
 	s.http = &http.Client{
@@ -111,9 +111,10 @@ func (o OpenOptions) wait() time.Duration {
 }
 
 // Open asks a target, DEVICE or DEVICE/MODULE, for a stream of that name and connects
-// the service's leg. The caller closes the Stream. It waits for the hub for the sum of both time-outs
-// and 15 s. Besides what every call can fail with, the errors are ErrStreamRejected,
-// ErrDeviceOffline, ErrDeviceNotFound, ErrForeignEndpoint and ErrTimeout.
+// the service's leg. The caller closes the Stream. It waits for the hub for the sum of
+// both time-outs and 15 s. Besides what every call can fail with, the errors are
+// ErrStreamRejected, ErrDeviceOffline, ErrDeviceNotFound, ErrForeignEndpoint and
+// ErrTimeout.
 func (s *Service) Open(ctx context.Context, target, streamName string, o OpenOptions) (*Stream, error) {
 	leg, err := s.open(ctx, target, streamName, o)
 	if err != nil {

@@ -32,7 +32,7 @@ const DefaultDeviceStreams = 100
 // DeviceOptions configure a device-proxy. Dial, and Target or Services, are
 // required.
 type DeviceOptions struct {
-	DeviceID string // for events
+	DeviceID string // DEVICE or DEVICE/MODULE, for events
 	// Dial makes one control connection. It is called again whenever the last one
 	// was lost, and before its token expires.
 	Dial func(ctx context.Context) (*hubclient.Device, error)

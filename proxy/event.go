@@ -34,7 +34,7 @@ const (
 type Event struct {
 	Kind     EventKind
 	Stream   uint64        // number of the stream within this proxy, from 1; 0 for the proxy itself
-	Device   string        // device ID
+	Device   string        // the DeviceID of the options
 	Service  string        // stream name
 	Local    net.Addr      // Listening: the bound address
 	Peer     string        // the client's address on the service's side, the target's on the device's

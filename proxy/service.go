@@ -20,7 +20,7 @@ const DefaultServiceStreams = 1000
 // ServiceOptions configure a service-proxy. Hub and DeviceID are required.
 type ServiceOptions struct {
 	Hub      *hubclient.Service // opens streams; stays the caller's to close
-	DeviceID string             // identity to reach
+	DeviceID string             // identity to reach, DEVICE or DEVICE/MODULE
 	Open     hubclient.OpenOptions
 	// MaxStreams bounds the connections served at once; one more is reset. Zero
 	// means DefaultServiceStreams.
