@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,14 @@ func argument(args []string, i int) string {
 		return args[i]
 	}
 	return ""
+}
+
+// checkPort checks the argument that is a port; "" is none.
+func checkPort(text string, least uint64) error {
+	if n, err := strconv.ParseUint(text, 10, 16); text != "" && (err != nil || n < least) {
+		return usage("%s %s: must be %d to 65535", argumentPort, quote(text), least)
+	}
+	return nil
 }
 
 // fromArgument gives a flag the value of a positional argument, which name stands for

@@ -82,8 +82,7 @@ a flag over both.`,
 		Args:        arguments("["+argumentConnectionString+"]", "[HOST]", "["+argumentPort+"]"),
 		Annotations: exitStatus(exitUsage, exitUnauthorized),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.host, o.port = argument(args, 1), argument(args, 2)
-			if err := a.fromArgument(o.flags, flagConnectionString, argumentConnectionString, argument(args, 0)); err != nil {
+			if err := o.take(a, args); err != nil {
 				return err
 			}
 			return runDeviceProxy(cmd.Context(), a, o)
@@ -91,6 +90,15 @@ a flag over both.`,
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
+}
+
+// take takes over the quickstart's arguments.
+func (o *deviceProxyOptions) take(a *app, args []string) error {
+	o.host, o.port = argument(args, 1), argument(args, 2)
+	if err := checkPort(o.port, 1); err != nil {
+		return err
+	}
+	return a.fromArgument(o.flags, flagConnectionString, argumentConnectionString, argument(args, 0))
 }
 
 func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {

@@ -93,11 +93,10 @@ func (o *serviceProxyOptions) take(a *app, args []string) error {
 	if err := a.fromArgument(o.flags, "device", "DEVICE", argument(args, 1)); err != nil {
 		return err
 	}
-	port := argument(args, 2)
-	if _, err := strconv.ParseUint(port, 10, 16); port != "" && err != nil {
-		return usage("%s %s: must be 0 to 65535", argumentPort, quote(port))
+	if err := checkPort(argument(args, 2), 0); err != nil { // 0 picks one
+		return err
 	}
-	return a.fromArgument(o.flags, "listen", argumentPort, port)
+	return a.fromArgument(o.flags, "listen", argumentPort, argument(args, 2))
 }
 
 func runServiceProxy(ctx context.Context, a *app, o serviceProxyOptions) error {
