@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Arguments of the Azure quickstarts' proxies. Source: docs/protocol.md, Quickstart
-// proxies.
+// Arguments of the Azure quickstarts' proxies. Source: docs/azure.md, The quickstarts'
+// habits.
 const (
 	argumentConnectionString = "CONNECTION-STRING"
 	argumentPort             = "PORT"
