@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -12,14 +11,9 @@ import (
 	"time"
 )
 
-const (
-	// certificateCheck is how often certificate files are looked at. A change is
-	// taken once it has stood that long: two files are rarely replaced at once.
-	certificateCheck = 2 * time.Second
-	// expiryWarning is how long before its end a certificate is worth a warning.
-	// Source: docs/security.md, T25.
-	expiryWarning = 30 * 24 * time.Hour
-)
+// certificateCheck is how often certificate files are looked at. A change is taken
+// once it has stood that long: two files are rarely replaced at once.
+const certificateCheck = 2 * time.Second
 
 // fileCertificate is a server certificate from files. What it was last able to read
 // stays in use.
@@ -31,16 +25,9 @@ type fileCertificate struct {
 	read      filesState
 }
 
-// filesState tells two versions of the files apart.
-type filesState [2]struct {
-	size     int64
-	modified time.Time
-	mode     fs.FileMode
-}
-
 func newFileCertificate(a *app, cert, key string, log *slog.Logger) (*fileCertificate, error) {
 	c := &fileCertificate{app: a, cert: cert, key: key, log: log}
-	c.read = c.state()
+	c.read = filesNow(c.cert, c.key)
 	if err := c.load(); err != nil {
 		return nil, err
 	}
@@ -52,34 +39,13 @@ func (c *fileCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current.Load(), nil
 }
 
-// state is that of files which cannot be read: zero, which is a state too.
-func (c *fileCertificate) state() (s filesState) {
-	for i, path := range []string{c.cert, c.key} {
-		if info, err := os.Stat(path); err == nil {
-			s[i].size, s[i].modified, s[i].mode = info.Size(), info.ModTime(), info.Mode()
-		}
-	}
-	return s
-}
-
-// load reads the pair. The key's file has to be its owner's alone to write.
+// load reads the pair.
 func (c *fileCertificate) load() error {
-	key, err := os.Open(c.key)
+	pair, err := c.app.readPair(c.cert, c.key, c.log)
 	if err != nil {
-		return fmt.Errorf("--tls-key: %w", err)
+		return fmt.Errorf("certificate: %w", err)
 	}
-	defer key.Close()
-	if err := c.app.checkMode(key); err != nil {
-		return err
-	}
-	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
-	if err != nil {
-		return fmt.Errorf("certificate %s with key %s: %w", c.cert, c.key, err)
-	}
-	if left := time.Until(pair.Leaf.NotAfter); left < expiryWarning {
-		c.log.Warn("certificate expires soon", "file", c.cert, "until", pair.Leaf.NotAfter, "days", int(left/(24*time.Hour)))
-	}
-	c.current.Store(&pair)
+	c.current.Store(pair)
 	return nil
 }
 
@@ -105,10 +71,10 @@ func (c *fileCertificate) watch(ctx context.Context, now <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-now:
-			last = c.state()
+			last = filesNow(c.cert, c.key)
 			c.reload(last)
 		case <-ticker.C:
-			state := c.state()
+			state := filesNow(c.cert, c.key)
 			if state == last && state != c.read {
 				c.reload(state)
 			}

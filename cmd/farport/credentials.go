@@ -75,8 +75,6 @@ func (a *app) deviceString(o *credentialOptions) (hubclient.ConnectionString, er
 		e := usage("the connection string is for a service, not for a device: it has no DeviceId")
 		e.hint = `"farport device connection-string ID" prints a device's`
 		return cs, e
-	case cs.X509:
-		return cs, usage("signing in with a certificate (x509=true) is not supported yet")
 	}
 	return cs, nil
 }
@@ -86,7 +84,7 @@ func (a *app) deviceString(o *credentialOptions) (hubclient.ConnectionString, er
 func (a *app) serviceString(o *credentialOptions) (hubclient.ConnectionString, error) {
 	cs, err := a.anyString(o)
 	if err == nil && cs.IsDevice() {
-		e := usage("the connection string is for device %s, not for a service", quote(cs.DeviceID))
+		e := usage("the connection string is for %s, not for a service", named(hubclient.Target(cs)))
 		e.hint = "use one with SharedAccessKeyName, such as connection-strings/service in the hub's data dir"
 		return cs, e
 	}
@@ -120,8 +118,8 @@ func (a *app) given(o *credentialOptions) (cs hubclient.ConnectionString, found 
 	case o.connectionString != "":
 		source := setBy(o.flags, flagConnectionString)
 		if source == "" {
-			a.warnVisible(flagConnectionString)
 			source = "--" + flagConnectionString
+			a.warnVisible(source)
 		}
 		cs, err = parse(source, o.connectionString)
 	case o.connectionStringFile != "":
@@ -137,9 +135,9 @@ func (a *app) given(o *credentialOptions) (cs hubclient.ConnectionString, found 
 
 // warnVisible tells a person that what they typed can be seen. Scripts have been
 // told by the manual.
-func (a *app) warnVisible(flag string) {
+func (a *app) warnVisible(what string) {
 	if a.term.person {
-		a.term.warn("--%s on the command line can be seen by every user of this machine and stays in the shell's history", flag)
+		a.term.warn("%s on the command line can be seen by every user of this machine and stays in the shell's history", what)
 	}
 }
 
@@ -160,11 +158,16 @@ func (o *credentialOptions) missing() error {
 	return err
 }
 
-// readSecretFile reads a file with a secret that others cannot have put there.
+// readSecretFile reads a file with a secret that others cannot have put there, or
+// standard input.
 func (a *app) readSecretFile(path string) (string, error) {
 	if path == standardInput {
 		return readLimited(a.in, "standard input", maxSecretFile)
 	}
+	return a.readOwnFile(path)
+}
+
+func (a *app) readOwnFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", &codedError{exitUsage, permissionHint(err), err}
@@ -213,14 +216,9 @@ func (a *app) clientOptions(o *credentialOptions, streamingHosts []string) (hubc
 	if o.caFile == "" {
 		return options, nil
 	}
-	f, err := os.Open(o.caFile)
+	text, err := readPublicFile(o.caFile)
 	if err != nil {
-		return options, &codedError{exitUsage, "", fmt.Errorf("--ca-file: %w", err)}
-	}
-	defer f.Close()
-	text, err := readLimited(f, o.caFile, maxPEM)
-	if err != nil {
-		return options, err
+		return options, fmt.Errorf("--ca-file: %w", err)
 	}
 	options.RootCAs = x509.NewCertPool()
 	if !options.RootCAs.AppendCertsFromPEM([]byte(text)) {

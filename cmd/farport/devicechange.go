@@ -26,9 +26,10 @@ func (o *deviceUpdateOptions) addFlags(flags *pflag.FlagSet) {
 func newDeviceUpdate(a *app) *cobra.Command {
 	var o deviceUpdateOptions
 	cmd := &cobra.Command{
-		Use:         "update ID",
-		Short:       "Enable or disable a device",
-		Long:        `Lets a device connect, or no longer. Disabling ends its connection and its streams at once.`,
+		Use:   "update ID",
+		Short: "Enable or disable a device",
+		Long: `Lets a device connect, or no longer. Disabling ends its connection and its streams
+at once, and those of its modules.`,
 		Example:     "  farport device update pi-1 --disable\n  farport device update pi-1 --enable",
 		Args:        arguments("ID"),
 		Annotations: exitStatus(exitsOfOperator...),
@@ -45,6 +46,9 @@ func newDeviceUpdate(a *app) *cobra.Command {
 func runDeviceUpdate(ctx context.Context, a *app, o deviceUpdateOptions) error {
 	if o.enable == o.disable {
 		return usage("say what to change: --enable or --disable")
+	}
+	if err := refuseStatus(o.id); err != nil {
+		return err
 	}
 	return a.change(ctx, &o.deviceOptions, func(d *hubclient.Identity) (string, error) {
 		d.Status = hubclient.StatusEnabled
@@ -70,7 +74,7 @@ func (a *app) change(ctx context.Context, o *deviceOptions, with func(*hubclient
 		if d, err = hub.UpdateDevice(ctx, d, d.ETag); err != nil {
 			return err
 		}
-		a.term.notice("device %q: %s", o.id, what)
+		a.term.notice("%s: %s", named(o.id), what)
 		return a.printDevice(*o, d)
 	})
 }
@@ -78,10 +82,11 @@ func (a *app) change(ctx context.Context, o *deviceOptions, with func(*hubclient
 func newDeviceDelete(a *app) *cobra.Command {
 	var o deviceOptions
 	cmd := &cobra.Command{
-		Use:         "delete ID",
-		Short:       "Remove a device",
-		Long:        `Removes a device's identity and ends its connection and its streams at once. Its keys are gone for good.`,
-		Example:     "  farport device delete pi-1",
+		Use:   "delete ID",
+		Short: "Remove a device or module",
+		Long: `Removes an identity and ends its connection and its streams at once. Its keys are
+gone for good, and so are a device's modules.`,
+		Example:     "  farport device delete pi-1\n  farport device delete pi-1/ssh",
 		Args:        arguments("ID"),
 		Annotations: exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -99,7 +104,7 @@ func runDeviceDelete(ctx context.Context, a *app, o deviceOptions) error {
 		if err := hub.DeleteDevice(ctx, o.id, ""); err != nil {
 			return err
 		}
-		a.term.notice("device %q: deleted", o.id)
+		a.term.notice("%s: deleted", named(o.id))
 		return nil
 	})
 }
@@ -123,8 +128,8 @@ func newDeviceRenewKey(a *app) *cobra.Command {
 	var o deviceKeyOptions
 	cmd := &cobra.Command{
 		Use:   "renew-key ID",
-		Short: "Give a device a new key",
-		Long: `Replaces one of a device's two keys by a new one. A connection made with the old
+		Short: "Give a device or module a new key",
+		Long: `Replaces one of an identity's two keys by a new one. A connection made with the old
 key ends. With two keys a device need not go without: renew the one it does not
 use, give it that one, then renew the other.`,
 		Example: `  farport device renew-key pi-1 --key secondary
@@ -150,7 +155,7 @@ func runDeviceRenewKey(ctx context.Context, a *app, o deviceKeyOptions) error {
 		return err
 	}
 	return a.change(ctx, &o.deviceOptions, func(d *hubclient.Identity) (string, error) {
-		if keyOf(*d, keyPrimary) == "" {
+		if hasCertificate(*d) || d.Authentication == nil {
 			return "", errNoKeys(o.id)
 		}
 		keys := &d.Authentication.SymmetricKey
@@ -165,65 +170,8 @@ func runDeviceRenewKey(ctx context.Context, a *app, o deviceKeyOptions) error {
 
 // errNoKeys is for a device that signs in with a certificate.
 func errNoKeys(id string) error {
-	return fmt.Errorf("device %s has no keys: it signs in with a certificate", quote(id))
-}
-
-func newDeviceConnectionString(a *app) *cobra.Command {
-	var o deviceKeyOptions
-	cmd := &cobra.Command{
-		Use:   "connection-string ID",
-		Short: "Print what a device needs to connect",
-		Long: `Prints a device's connection string and nothing else: the hub's name, the device's
-ID and key and, for a hub with a private CA, that CA's fingerprint. It is all that
-the device needs; treat it like a password.`,
-		Example: `  farport device connection-string pi-1
-  farport device connection-string pi-1 | ssh pi@pi-1.lan 'umask 077; cat >farport.conn'`,
-		Args:        arguments("ID"),
-		Annotations: exitStatus(exitsOfOperator...),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = args[0]
-			return runDeviceConnectionString(cmd.Context(), a, o)
-		},
+	return &codedError{
+		exitFailed, "one with --x509-ca just takes a new certificate of that CA; one with --x509-thumbprint has to be deleted and created anew",
+		fmt.Errorf("%s has no keys: it signs in with a certificate", named(id)),
 	}
-	o.addFlags(cmd.Flags(), keyPrimary)
-	completeOutput(cmd)
-	return cmd
-}
-
-func runDeviceConnectionString(ctx context.Context, a *app, o deviceKeyOptions) error {
-	if err := oneOf("key", o.key, keyPrimary, keySecondary); err != nil {
-		return err
-	}
-	return a.operate(&o.deviceOptions, func(hub *hubclient.Service, cs hubclient.ConnectionString) error {
-		cs, err := stringOfDevice(ctx, hub, cs, o.id, o.key)
-		if err != nil {
-			return err
-		}
-		result := map[string]string{"connectionString": cs.Reveal()}
-		return a.term.result(o.outputOptions, result, func() error {
-			a.term.println(cs.Reveal())
-			return nil
-		})
-	})
-}
-
-// stringOfDevice makes a device's connection string from the operator's.
-func stringOfDevice(ctx context.Context, hub *hubclient.Service, operator hubclient.ConnectionString, id, key string) (hubclient.ConnectionString, error) {
-	d, err := hub.GetDevice(ctx, id)
-	if err != nil {
-		return hubclient.ConnectionString{}, err
-	}
-	text := keyOf(d, key)
-	if text == "" {
-		return hubclient.ConnectionString{}, errNoKeys(id)
-	}
-	cs := hubclient.ConnectionString{
-		HostName:        operator.HostName,
-		Port:            operator.Port,
-		GatewayHostName: operator.GatewayHostName,
-		DeviceID:        d.DeviceID,
-		CAFingerprint:   operator.CAFingerprint,
-	}
-	cs.SharedAccessKey, err = credential.ParseKey(text)
-	return cs, err
 }

@@ -33,10 +33,12 @@ const (
 type deviceProxyOptions struct {
 	credentialOptions
 	target         string
+	host, port     string // the quickstart's arguments, "" when not given
 	services       []string
 	maxStreams     int
 	transport      string
 	mqttPort       int
+	cert, key      string
 	grace          time.Duration
 	streamingHosts []string
 }
@@ -45,6 +47,8 @@ func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	o.credentialOptions.addFlags(flags, deviceVariables...)
 	flags.StringVar(&o.target, "target", "", "`HOST:PORT` that every stream goes to (default 127.0.0.1:22)")
 	flags.StringArrayVar(&o.services, "service", nil, "`NAME=HOST:PORT` that streams of that name go to; repeatable; other names are rejected")
+	flags.StringVar(&o.cert, "cert", "", "with x509=true in the connection string: certificate chain in PEM `FILE`, read again when it changes")
+	flags.StringVar(&o.key, "key", "", "its key in PEM `FILE`")
 	flags.IntVar(&o.maxStreams, "max-streams", proxy.DefaultDeviceStreams, "most streams at once")
 	flags.StringVar(&o.transport, "transport", transportMQTTWS, "control connection: `mqtt-ws|mqtt`; mqtt-ws needs no port but that of HTTPS")
 	flags.IntVar(&o.mqttPort, "mqtt-port", hubclient.DefaultMQTTPort, "the hub's `PORT` for --transport mqtt")
@@ -56,26 +60,45 @@ func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 func newDeviceProxy(a *app) *cobra.Command {
 	var o deviceProxyOptions
 	cmd := &cobra.Command{
-		Use:   "device-proxy",
+		Use:   "device-proxy [CONNECTION-STRING] [HOST] [PORT]",
 		Short: "Run beside sshd or an RDP server, on the device",
 		Long: `Connects out to the hub and forwards the streams that arrive to a local TCP server:
 all of them to --target, or each --service by its name. Nothing that comes in can
 name another address.
+
+A device that was created with --x509-thumbprint or --x509-ca signs in with --cert
+and --key; a renewed certificate is taken for the next connection.
 
 It reconnects for ever. Only when the hub refuses its credentials at the very first
 connect does it give up.
 
 The connection string comes best from a file or from
 $IOTHUB_DEVICE_CONNECTION_STRING. $REMOTE_HOST_NAME and $REMOTE_PORT work as in
-the Azure quickstarts.`,
+the Azure quickstarts, and so do their arguments: a variable wins over its argument,
+a flag over both.`,
 		Example: `  farport device-proxy --connection-string-file /etc/farport/device.conn
-  farport device-proxy --service ssh=127.0.0.1:22 --service rdp=127.0.0.1:3389`,
-		Args:        arguments(),
+  farport device-proxy --service ssh=127.0.0.1:22 --service rdp=127.0.0.1:3389
+  farport device-proxy --connection-string-file device.conn --cert device.pem --key device.key`,
+		Args:        arguments("["+argumentConnectionString+"]", "[HOST]", "["+argumentPort+"]"),
 		Annotations: exitStatus(exitUsage, exitUnauthorized),
-		RunE:        func(cmd *cobra.Command, _ []string) error { return runDeviceProxy(cmd.Context(), a, o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.take(a, args); err != nil {
+				return err
+			}
+			return runDeviceProxy(cmd.Context(), a, o)
+		},
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
+}
+
+// take takes over the quickstart's arguments.
+func (o *deviceProxyOptions) take(a *app, args []string) error {
+	o.host, o.port = argument(args, 1), argument(args, 2)
+	if err := checkPort(o.port, 1); err != nil {
+		return err
+	}
+	return a.fromArgument(o.flags, flagConnectionString, argumentConnectionString, argument(args, 0))
 }
 
 func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
@@ -91,12 +114,19 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 	if err != nil {
 		return err
 	}
+	certificate, err := newDeviceCertificate(a, cs, o.cert, o.key, client.Logger)
+	if err != nil {
+		return err
+	}
 	dialing := hubclient.DeviceOptions{Options: client, MQTTPort: o.mqttPort}
+	if certificate != nil {
+		dialing.GetCertificate = certificate.get
+	}
 	if o.transport == transportMQTT {
 		dialing.Transport = hubclient.MQTT
 	}
 	view := newStreamView(a, cs.Host(), "to")
-	options.DeviceID = cs.DeviceID
+	options.DeviceID = hubclient.Target(cs)
 	options.Dial = func(ctx context.Context) (*hubclient.Device, error) { return hubclient.DialDevice(ctx, cs, dialing) }
 	options.Traffic, options.Events = &view.traffic, view.event
 	defer view.show()()
@@ -118,8 +148,9 @@ func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 		return options, usage("--grace must not be negative")
 	}
 	if len(o.services) == 0 {
-		options.Target = cmp.Or(o.target, quickstartTarget(a.lookup))
-		return options, checkTarget("target", options.Target)
+		var err error
+		options.Target, err = o.onlyTarget(a.lookup)
+		return options, err
 	}
 	options.Services = make(map[string]string)
 	for _, s := range o.services {
@@ -127,7 +158,7 @@ func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 		if !ok || name == "" {
 			return options, usage("--service %s: must be NAME=HOST:PORT", quote(s))
 		}
-		if err := checkTarget("service", target); err != nil {
+		if err := checkTarget("--service", target); err != nil {
 			return options, err
 		}
 		if _, twice := options.Services[name]; twice {
@@ -138,10 +169,14 @@ func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 	return options, nil
 }
 
-// quickstartTarget is the target when no flag names one: that of the Azure
-// quickstarts' variables, or the local sshd.
-func quickstartTarget(env lookup) string {
+// onlyTarget is where every stream goes: the flag's target, or that of the Azure
+// quickstarts' variables and arguments, or the local sshd.
+func (o *deviceProxyOptions) onlyTarget(env lookup) (string, error) {
+	if o.target != "" {
+		return o.target, checkTarget("--target", o.target)
+	}
 	host, _ := env("REMOTE_HOST_NAME")
 	port, _ := env("REMOTE_PORT")
-	return net.JoinHostPort(cmp.Or(host, defaultTargetHost), cmp.Or(port, defaultTargetPort))
+	target := net.JoinHostPort(cmp.Or(host, o.host, defaultTargetHost), cmp.Or(port, o.port, defaultTargetPort))
+	return target, checkTarget("target", target)
 }

@@ -86,10 +86,11 @@ type verdict struct {
 
 // verdicts are asked in order.
 var verdicts = []verdict{
-	{hubclient.ErrUnauthorized, exitUnauthorized, "check the shared access key in the connection string, that its policy or device is allowed this, and this machine's clock"},
+	{hubclient.ErrUnauthorized, exitUnauthorized, "check the shared access key in the connection string, or the certificate, that policy or device is allowed this, and this machine's clock"},
 	{hubclient.ErrDeviceOffline, exitDevice, `start "farport device-proxy" on the device`},
 	{hubclient.ErrDeviceNotFound, exitDevice, `"farport device list" shows the devices; IDs are case-sensitive`},
 	{hubclient.ErrDeviceExists, exitFailed, `"farport device show ID" shows it; "farport device renew-key ID" gives it a new key`},
+	{hubclient.ErrCANotFound, exitFailed, `"farport ca list" shows the CAs`},
 	{hubclient.ErrPrecondition, exitFailed, "run the command again"},
 	{hubclient.ErrStreamRejected, exitRefused, "the device-proxy has no such service, or its target does not answer; its output on the device says which"},
 	{hubclient.ErrThrottled, exitFailed, "wait a moment and try again"},

@@ -62,7 +62,7 @@ leaves nothing behind.`,
 
 func runQuickstart(ctx context.Context, a *app, o quickstartOptions) (err error) {
 	if o.target != "" {
-		if err := checkTarget("target", o.target); err != nil {
+		if err := checkTarget("--target", o.target); err != nil {
 			return err
 		}
 	}

@@ -84,7 +84,7 @@ with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd.Flags()) }
 	root.AddCommand(
 		newServe(a), newDeviceProxy(a), newServiceProxy(a),
-		newDevice(a), newDeviceStream(a), newSASToken(a),
+		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),
 	)
 	return root
@@ -135,19 +135,6 @@ func group(use, short string) *cobra.Command {
 		},
 		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Annotations: exitStatus(exitUsage),
-	}
-}
-
-// arguments are a command's positional arguments, by the names its help gives them.
-func arguments(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) < len(names) {
-			return usage("%s is missing", strings.Join(names[len(args):], " and "))
-		}
-		if len(args) > len(names) {
-			return usage("unexpected argument %s", quote(args[len(names)]))
-		}
-		return nil
 	}
 }
 

@@ -27,7 +27,7 @@ func (o *sasTokenOptions) addFlags(flags *pflag.FlagSet) {
 	o.outputOptions.addFlags(flags, formatTable)
 	o.duration = seconds(sasTokenLife)
 	flags.Var(&o.duration, "duration", "how long the token is good for: `TIME` in seconds, or such as 12h")
-	flags.StringVarP(&o.id, "device", "d", "", "make the token of device `ID`, with its key from the registry")
+	flags.StringVarP(&o.id, "device", "d", "", "make the token of device or module `ID`, with its key from the registry")
 	addKeyFlag(flags, &o.key, keyPrimary)
 }
 
@@ -100,7 +100,9 @@ func (a *app) sasSubject(ctx context.Context, o *sasTokenOptions) (cs hubclient.
 		return a.anyString(&o.credentialOptions)
 	}
 	err = a.operate(&o.deviceOptions, func(hub *hubclient.Service, operator hubclient.ConnectionString) error {
-		cs, err = stringOfDevice(ctx, hub, operator, o.id, o.key)
+		if cs, err = stringOfDevice(ctx, hub, operator, o.id, o.key); err == nil && cs.X509 {
+			return errNoKeys(o.id)
+		}
 		return err
 	})
 	return cs, err

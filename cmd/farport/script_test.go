@@ -4,10 +4,13 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,6 +65,11 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ECHO", echo)
+			_, port, err := net.SplitHostPort(echo)
+			if err != nil {
+				return err
+			}
+			env.Setenv("ECHO_PORT", port)
 			env.Setenv("XDG_DATA_HOME", filepath.Join(env.WorkDir, "data"))
 			env.Setenv(transcript, filepath.Join(env.WorkDir, ".transcript"))
 			env.Values[jobsKey{}] = make(map[string]*job)
@@ -74,6 +82,9 @@ func TestScripts(t *testing.T) {
 			"await": scriptAwait,
 			"end":   scriptEnd,
 			"hub":   scriptHub,
+			"read":  scriptRead,
+
+			"certificate": scriptCertificate,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "root" {
@@ -263,4 +274,38 @@ func scriptHub(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("usage: hub start [DEVICE...] or hub stop")
 	}
+}
+
+// scriptRead is "read VAR FILE": it sets a variable to what the file says.
+func scriptRead(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: read VAR FILE")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// scriptCertificate is "certificate NAME ca|self|expired|CA CN": it writes NAME.pem and
+// NAME.key, a CA's, a leaf signed by itself, one that has expired, or one that CA.pem
+// and CA.key have signed. $THUMBPRINT is its SHA-256 as openssl prints it.
+func scriptCertificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: certificate NAME ca|self|expired|CA CN")
+	}
+	name, by, template := ts.MkAbs(args[0]), args[1], leafTemplate(args[2])
+	var issuer *tls.Certificate
+	switch by {
+	case "ca":
+		template = caTemplate(args[2])
+	case "self":
+	case "expired":
+		template.NotBefore, template.NotAfter = time.Unix(0, 0), time.Unix(1_000_000_000, 0)
+	default:
+		pair, err := tls.LoadX509KeyPair(ts.MkAbs(by+".pem"), ts.MkAbs(by+".key"))
+		ts.Check(err)
+		issuer = &pair
+	}
+	pair, err := issue(name, template, issuer)
+	ts.Check(err)
+	sum := sha256.Sum256(pair.Certificate[0])
+	ts.Setenv("THUMBPRINT", strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":"))
 }

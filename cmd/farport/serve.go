@@ -210,7 +210,7 @@ func checkAddress(flag, address string) error {
 }
 
 // checkTarget checks what a stream may be forwarded to, HOST:PORT.
-func checkTarget(flag, target string) error {
+func checkTarget(source, target string) error {
 	host, port, err := net.SplitHostPort(target)
 	if err == nil {
 		var n uint64
@@ -219,7 +219,7 @@ func checkTarget(flag, target string) error {
 		}
 	}
 	if err != nil || host == "" {
-		return usage("--%s %s: must be HOST:PORT", flag, quote(target))
+		return usage("%s %s: must be HOST:PORT", source, quote(target))
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ type serviceProxyOptions struct {
 
 func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	o.credentialOptions.addFlags(flags, serviceVariables...)
-	flags.StringVarP(&o.device, "device", "d", "", "`ID` of the device to reach")
+	flags.StringVarP(&o.device, "device", "d", "", "`ID` of the device to reach, or DEVICE/MODULE")
 	flags.StringArrayVarP(&o.listen, "listen", "L", nil, "`[ADDR:]PORT[=SERVICE]` to listen on; ADDR is 127.0.0.1 unless given, * is every address; port 0 picks one; repeatable")
 	flags.BoolVar(&o.stdio, "stdio", false, "carry one stream over standard input and output, as for ssh's ProxyCommand")
 	flags.StringVar(&o.service, "service", defaultService, "`NAME` of the service on the device")
@@ -53,7 +53,7 @@ func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 func newServiceProxy(a *app) *cobra.Command {
 	var o serviceProxyOptions
 	cmd := &cobra.Command{
-		Use:   "service-proxy",
+		Use:   "service-proxy [CONNECTION-STRING] [DEVICE] [PORT]",
 		Short: "Reach a device: a local port, or stdio for ProxyCommand",
 		Long: `Opens local TCP ports whose connections come out at a device, each over a stream of
 its own; or, with --stdio, carries exactly one stream over standard input and output
@@ -66,17 +66,37 @@ Every user of this machine can connect to a loopback port. --stdio has no port.
 
 The connection string comes best from a file or from $IOTHUB_CONNECTION_STRING. The
 Azure quickstarts' $STREAMING_TARGET_DEVICE, $DEVICE_ID, $PROXY_PORT and
-$LOCAL_PORT work as they did there.`,
+$LOCAL_PORT work as they did there, and so do their arguments: a variable wins over
+its argument, a flag over both.`,
 		Example: `  farport service-proxy -d pi-1 -L 2222
   farport service-proxy -d pi-1 -L 2222=ssh -L 13389=rdp
   ssh -o ProxyCommand='farport service-proxy --stdio -d %n' pi@pi-1`,
-		Args: arguments(),
+		Args: arguments("["+argumentConnectionString+"]", "[DEVICE]", "["+argumentPort+"]"),
 		Annotations: exitStatus(exitUsage, exitUnauthorized, exitDevice, exitRefused, exitTimeout,
 			exitHub, exitLost),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runServiceProxy(cmd.Context(), a, o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.take(a, args); err != nil {
+				return err
+			}
+			return runServiceProxy(cmd.Context(), a, o)
+		},
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
+}
+
+// take takes over the quickstart's arguments.
+func (o *serviceProxyOptions) take(a *app, args []string) error {
+	if err := a.fromArgument(o.flags, flagConnectionString, argumentConnectionString, argument(args, 0)); err != nil {
+		return err
+	}
+	if err := a.fromArgument(o.flags, "device", "DEVICE", argument(args, 1)); err != nil {
+		return err
+	}
+	if err := checkPort(argument(args, 2), 0); err != nil { // 0 picks one
+		return err
+	}
+	return a.fromArgument(o.flags, "listen", argumentPort, argument(args, 2))
 }
 
 func runServiceProxy(ctx context.Context, a *app, o serviceProxyOptions) error {
@@ -128,14 +148,17 @@ func checkDevice(ctx context.Context, a *app, hub *hubclient.Service, id string)
 	case err != nil:
 		return err
 	case twin.Status == hubclient.StatusDisabled:
-		return &codedError{exitDevice, `"farport device update ID --enable" enables it`, errDisabled(id)}
+		return errDisabled(id)
 	case twin.ConnectionState != hubclient.Connected:
-		a.term.warn("device %s is not connected (last seen: %s); connections work once it is", quote(id), formatAgo(twin.LastActivityTime.Time, time.Now()))
+		a.term.warn("%s is not connected (last seen: %s); connections work once it is", named(id), formatAgo(twin.LastActivityTime.Time, time.Now()))
 	}
 	return nil
 }
 
-func errDisabled(id string) error { return errors.New("device " + quote(id) + " is disabled") }
+func errDisabled(id string) error {
+	device, _ := hubclient.SplitTarget(id)
+	return &codedError{exitDevice, `"farport device update ID --enable" enables it`, errors.New("device " + quote(device) + " is disabled")}
+}
 
 // runStdio carries one stream. It says nothing unless it fails.
 func runStdio(ctx context.Context, a *app, options proxy.ServiceOptions, service string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -125,10 +127,33 @@ func (t *terminal) result(o outputOptions, v any, table func() error) error {
 	if o.format == formatTable {
 		return table()
 	}
-	encoder := json.NewEncoder(t.out)
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(t.out, printableJSON(text.String()))
+	return err
+}
+
+// printableJSON escapes what encoding/json leaves that a terminal would act on; only
+// strings have any of it (docs/security.md, T19).
+func printableJSON(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case unicode.IsPrint(r) || r == '\n':
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // table prints rows below a header, in columns.

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Arguments of the Azure quickstarts' proxies. Source: docs/azure.md, The quickstarts'
+// habits.
+const (
+	argumentConnectionString = "CONNECTION-STRING"
+	argumentPort             = "PORT"
+)
+
+// arguments are a command's positional arguments, by the names its help gives them.
+// Those in [] may be left out; they come last.
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < len(names) && !strings.HasPrefix(names[len(args)], "[") {
+			return usage("%s is missing", strings.Join(names[len(args):], " and "))
+		}
+		if len(args) > len(names) {
+			return usage("unexpected argument %s", quote(args[len(names)]))
+		}
+		return nil
+	}
+}
+
+// argument is the i-th argument, "" when it was left out.
+func argument(args []string, i int) string {
+	if i < len(args) {
+		return args[i]
+	}
+	return ""
+}
+
+// checkPort checks the argument that is a port; "" is none.
+func checkPort(text string, least uint64) error {
+	if n, err := strconv.ParseUint(text, 10, 16); text != "" && (err != nil || n < least) {
+		return usage("%s %s: must be %d to 65535", argumentPort, quote(text), least)
+	}
+	return nil
+}
+
+// fromArgument gives a flag the value of a positional argument, which name stands for
+// in messages. The flag itself, its variables and what excludes it win over it, as
+// the variables do in the Azure quickstarts.
+func (a *app) fromArgument(flags *pflag.FlagSet, flag, name, value string) error {
+	f := flags.Lookup(flag)
+	if value == "" || f.Changed || conflicts(flags, f) != "" {
+		return nil
+	}
+	if flag == flagConnectionString {
+		a.warnVisible(name)
+	}
+	f.Annotations = annotate(f, annotationFrom, []string{name})
+	return flags.Set(flag, value)
+}
+
+// shellWord is a word as a POSIX shell takes it.
+func shellWord(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:+@%="
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
