@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/farportio/farport/internal/hub/registry"
 	"github.com/farportio/farport/internal/hub/rendezvous"
 	"github.com/farportio/farport/internal/wire"
 )

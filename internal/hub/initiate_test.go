@@ -356,7 +356,7 @@ func TestInitiateBadRequests(t *testing.T) {
 	for _, name := range []string{strings.Repeat("n", 128), "...", "~", "%41"} {
 		w.as("POST", "/twins/pi-1/streams/"+name, "", nil).wants(t, wire.ErrDeviceNotOnline)
 	}
-	for _, path := range []string{"/twins/pi-1/streams/", "/twins/pi-1/streams", "/twins/pi-1/modules/m/streams/shell"} {
+	for _, path := range []string{"/twins/pi-1/streams/", "/twins/pi-1/streams", "/twins/pi-1/modules/m/streams", "/twins/pi-1/modules/m/streams/"} {
 		w.as("POST", path, "", nil).wants(t, wire.ErrNotFound)
 	}
 	w.as("POST", "/twins/pi-1/streams/shell", strings.Repeat("x", 64<<10), nil).wants(t, wire.ErrDeviceNotOnline)

@@ -178,7 +178,7 @@ func TestFloodOfEmptyMessages(t *testing.T) {
 	if err := <-flooding; err == nil {
 		t.Error("the loop found no end")
 	}
-	w.Log.WaitFor(t, "stream ended", "reason=service_closed", "joined=true")
+	w.Log.WaitFor(t, "stream ended", `reason="service closed"`, "joined=true")
 }
 
 // Programs that end without a close frame, as the C samples do, have broken off.

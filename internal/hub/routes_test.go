@@ -302,16 +302,17 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-func TestMethods(t *testing.T) {
+func TestPathsTakeTheirMethods(t *testing.T) {
 	w := newWorld(t, hub.Options{})
 	for _, c := range []struct{ method, path, allow string }{
-		{"POST", "/devices", "GET"},
-		{"POST", "/devices/query", "GET, PUT, DELETE"},
+		{"PUT", "/devices", "GET, POST"},
+		{"POST", "/devices/pi-1", "GET, PUT, DELETE"},
+		{"PATCH", "/devices/query", "POST, GET, PUT, DELETE"}, // a device may have that ID
 		{"PATCH", "/devices/pi-1", "GET, PUT, DELETE"},
 		{"OPTIONS", "/devices/pi-1", "GET, PUT, DELETE"},
 		{"TRACE", "/healthz", "GET"},
 		{"GET", "/twins/pi-1/streams/shell", "POST"},
-		{"PUT", "/twins/pi-1", "GET"},
+		{"DELETE", "/twins/pi-1", "GET, PATCH, PUT"},
 		{"get", "/healthz", "GET"},
 		{"POST", "/bridges/0", "GET"},
 	} {
