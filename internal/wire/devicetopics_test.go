@@ -112,3 +112,28 @@ func TestTargets(t *testing.T) {
 		}
 	}
 }
+
+func FuzzDeviceTopics(f *testing.F) {
+	f.Add("$iothub/methods/res/200/?$rid=1")
+	f.Add("$iothub/twin/GET/?$rid=1")
+	f.Add("$iothub/twin/PATCH/properties/reported/?$rid=a&$version=2")
+	f.Add("devices/pi-1/messages/events/a=b")
+	f.Fuzz(func(t *testing.T, topic string) {
+		if r, ok := ParseMethodResponse(topic); ok && (r.RID == "" || !strings.HasPrefix(topic, topicMethodResponse)) {
+			t.Errorf("%q: %+v", topic, r)
+		}
+		if r, ok := ParseTwinRequest(topic); ok {
+			answer := TwinAnswerTopic(200, r.RID, 1)
+			if strings.Count(answer, "/") != 4 || strings.ContainsAny(answer, "+#") || len(answer) > 400 {
+				t.Errorf("%q is answered on %q", topic, answer)
+			}
+		}
+		if _, ok := ParseStreamResponse(topic); ok {
+			_, twin := ParseTwinRequest(topic)
+			_, method := ParseMethodResponse(topic)
+			if twin || method || IsEvent("pi-1", topic) {
+				t.Errorf("%q is two things", topic)
+			}
+		}
+	})
+}
