@@ -99,12 +99,13 @@ func testRevisions(t *testing.T, s store.Store) {
 
 func testKinds(t *testing.T, s store.Store) {
 	ctx := t.Context()
-	for _, kind := range []store.Kind{store.KindDevice, store.KindPolicy, store.KindSecret, store.KindActivity} {
+	kept := []store.Kind{store.KindDevice, store.KindModule, store.KindTwin, store.KindCA, store.KindSecret, store.KindActivity}
+	for _, kind := range append([]store.Kind{store.KindPolicy}, kept...) {
 		_, err := s.Create(ctx, kind, "a", []byte(kind))
 		wantErr(t, "Create", err, nil)
 	}
 	wantErr(t, "Delete", s.Delete(ctx, store.KindPolicy, "a", 0), nil)
-	for _, kind := range []store.Kind{store.KindDevice, store.KindSecret, store.KindActivity} {
+	for _, kind := range kept {
 		r, err := s.Get(ctx, kind, "a")
 		wantErr(t, "Get", err, nil)
 		if string(r.Value) != string(kind) {
