@@ -86,9 +86,9 @@ type verdict struct {
 
 // verdicts are asked in order.
 var verdicts = []verdict{
-	{hubclient.ErrUnauthorized, exitUnauthorized, "check the shared access key in the connection string, or the certificate, that policy or device is allowed this, and this machine's clock"},
+	{hubclient.ErrUnauthorized, exitUnauthorized, "check the shared access key or certificate, whether its policy or device may do this, and this machine's clock"},
 	{hubclient.ErrDeviceOffline, exitDevice, `start "farport device-proxy" on the device`},
-	{hubclient.ErrDeviceNotFound, exitDevice, `"farport device list" shows the devices; IDs are case-sensitive`},
+	{hubclient.ErrDeviceNotFound, exitDevice, `"farport device list" shows the devices, "farport device list ID" the modules of one; IDs are case-sensitive`},
 	{hubclient.ErrDeviceExists, exitFailed, `"farport device show ID" shows it; "farport device renew-key ID" gives it a new key`},
 	{hubclient.ErrCANotFound, exitFailed, `"farport ca list" shows the CAs`},
 	{hubclient.ErrPrecondition, exitFailed, "run the command again"},
