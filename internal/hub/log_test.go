@@ -161,6 +161,7 @@ func TestAudit(t *testing.T) {
 	d := w.device(cs)
 	p := w.stream(d)
 	_ = p.service.Close()
+	w.Log.WaitFor(t, "stream ended") // before the device goes
 	_, _, _ = w.connect(login{id: "pi-1", password: sas("localhost%2Fdevices%2Fpi-1", unix(time.Hour), credential.NewKey(), "")})
 	w.call(call{method: "GET", path: "/devices", auth: w.policy("service")})
 	w.as("DELETE", "/devices/pi-1", "", http.Header{"If-Match": {"*"}})
