@@ -74,6 +74,7 @@ type Answerer func(context.Context, Request) (Answer, error)
 var (
 	errNotConnected = errors.New("device is not connected")
 	errNoAnswer     = errors.New("device did not answer")
+	errLost         = errors.New("device lost its connection before it answered; the method may have run") // so it is not called again
 	errDeviceBusy   = errors.New("device has too many requests waiting for an answer")
 )
 

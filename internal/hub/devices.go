@@ -80,6 +80,8 @@ func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (answ
 		err = s.Notify(r.Change.Version, r.Change.Desired)
 	}
 	switch {
+	case r.Method != nil && errors.Is(err, broker.ErrUnanswered):
+		return Answer{}, errLost
 	case errors.Is(err, broker.ErrGone), errors.Is(err, broker.ErrNotReady):
 		return Answer{}, errNotConnected
 	case errors.Is(err, broker.ErrBusy):

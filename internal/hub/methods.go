@@ -91,6 +91,8 @@ func (h *Hub) notInvoked(w http.ResponseWriter, r *request, d wire.Device, err e
 		h.refuse(w, r, wire.ErrUnavailable, "the service went away before the device answered")
 	case errors.Is(err, errNotConnected):
 		h.refuseAfter(w, r, wire.ErrDeviceNotOnline, offline(d, time.Now()), wait)
+	case errors.Is(err, errLost):
+		h.refuse(w, r, wire.ErrDeviceNotOnline, err.Error())
 	case errors.Is(err, errNoAnswer):
 		h.refuseAfter(w, r, wire.ErrGatewayTimeout, err.Error(), answer)
 	case errors.Is(err, errDeviceBusy):

@@ -112,6 +112,25 @@ func TestMethodErrors(t *testing.T) {
 	(<-w.invoke("pi-1", `{"methodName":"x"}`)).wants(t, wire.ErrDeviceNotFound)
 }
 
+// A method that the device may have run is not called again on its next connection.
+func TestMethodIsNotCalledTwice(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	cs := w.AddDevice("pi-1")
+	d := w.device(cs)
+	d.subscribeTo(wire.FilterMethods)
+	asked := w.invoke("pi-1", `{"methodName":"reboot","connectTimeoutInSeconds":20}`)
+	d.heard()
+	d.conn.Close()
+	again := w.device(cs)
+	again.subscribeTo(wire.FilterMethods)
+	select {
+	case got := <-asked:
+		got.wants(t, wire.ErrDeviceNotOnline)
+	case p := <-again.messages:
+		t.Errorf("called again: %s", p.TopicName)
+	}
+}
+
 // A call waits for a device that comes, and for one that subscribes late.
 func TestMethodWaits(t *testing.T) {
 	w := newWorld(t, hub.Options{})

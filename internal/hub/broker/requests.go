@@ -45,8 +45,8 @@ func (r *requests[A]) answer(rid string, a A) {
 
 // Initiate asks the device for a stream and waits for its answer. name, url and
 // token are as wire.StreamRequest has them and must be valid there. The error is
-// ErrNotReady, ErrBusy, ErrGone (at once when the session ends), or ctx's. An
-// answer that comes after Initiate returned is ignored.
+// ErrNotReady, ErrBusy, ErrGone, ErrUnanswered (at once when the session ends), or
+// ctx's. An answer that comes after Initiate returned is ignored.
 func (s *Session) Initiate(ctx context.Context, name, url, token string) (accepted bool, err error) {
 	return exchange(ctx, s, &s.streams, streamRequests, func(rid string) message {
 		return message{topic: wire.StreamRequest{RID: rid, Name: name, URL: url, Token: token}.Topic()}
@@ -91,7 +91,7 @@ func exchange[A any](ctx context.Context, s *Session, r *requests[A], needs filt
 	case a = <-answer:
 		return a, nil
 	case <-s.done:
-		err = ErrGone
+		err = ErrUnanswered
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

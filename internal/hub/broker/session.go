@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,8 @@ var (
 	ErrBusy = errors.New("too many unanswered requests to the device")
 	// ErrGone: the session has ended; a newer one may have taken its place.
 	ErrGone = errors.New("device connection has ended")
+	// ErrUnanswered is an ErrGone after the device may have been asked.
+	ErrUnanswered = fmt.Errorf("%w before the device answered", ErrGone)
 	// ErrAnswerTooLarge: the device answered with more than wire.MaxMethodPayload.
 	ErrAnswerTooLarge = errors.New("device's answer is too large")
 )
