@@ -65,6 +65,37 @@ func TestBulk(t *testing.T) {
 	w.as("POST", "/devices", "["+strings.Repeat(" ", 1<<20)+"]", nil).wants(t, wire.ErrMessageTooLarge)
 }
 
+// Large twins make short pages, not large ones.
+func TestQueryOfLargeTwins(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	long := strings.Repeat("x", 4000)
+	document := `{"0":"` + long + `"`
+	for i := range 7 {
+		document += fmt.Sprintf(`,"%d":"%s"`, i+1, long)
+	}
+	document += "}"
+	const devices = 20
+	for i := range devices {
+		id := fmt.Sprintf("d%02d", i)
+		w.AddDevice(id)
+		w.as("PUT", "/twins/"+id, `{"tags":`+document+`,"properties":{"desired":`+document+`}}`, nil)
+	}
+	header, found := http.Header{"X-Ms-Max-Item-Count": {"1000"}}, 0
+	for {
+		got := w.as("POST", "/devices/query", `{"query":"SELECT * FROM devices"}`, header)
+		if len(got.body) > 1<<20+100<<10 {
+			t.Errorf("a page of %d bytes", len(got.body))
+		}
+		found += strings.Count(got.body, `"deviceId"`)
+		if header.Set("x-ms-continuation", got.header.Get("x-ms-continuation")); header.Get("x-ms-continuation") == "" {
+			break
+		}
+	}
+	if found != devices {
+		t.Errorf("found %d devices, want %d", found, devices)
+	}
+}
+
 // A bulk request takes rights away as any other.
 func TestBulkRevokes(t *testing.T) {
 	w := newWorld(t, hub.Options{})

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"strconv"
 
@@ -10,12 +11,14 @@ import (
 )
 
 // A page of a query holds this many twins unless the caller wants fewer; queryScan
-// bounds the identities looked at for one page. A page may so come short, or empty, with
-// more to follow.
+// bounds the identities looked at for one page, and queryBytes the page itself, which
+// ends with the twin that reaches it. A page may so come short, or empty, with more to
+// follow.
 const (
-	queryPage = 100
-	queryScan = 10_000
-	scanStep  = 500
+	queryPage  = 100
+	queryScan  = 10_000
+	queryBytes = 1 << 20
+	scanStep   = 500
 )
 
 // queryDevices answers a query with the twins of the devices that match, in the order
@@ -66,10 +69,11 @@ func page(header http.Header) (size int, after, problem string) {
 	return size, string(last), ""
 }
 
-// matching returns up to size twins of the matching devices after the given one, and
+// matching returns up to size twins, in JSON, of the matching devices after the given one, and
 // the device to go on after, "" when there are no more.
-func (h *Hub) matching(r *request, q *query.Query, after string, size int) (twins []wire.Twin, last string, err error) {
-	twins = []wire.Twin{} // never null
+func (h *Hub) matching(r *request, q *query.Query, after string, size int) (twins []json.RawMessage, last string, err error) {
+	twins = []json.RawMessage{} // never null
+	bytes := 0
 	for range queryScan / scanStep {
 		list, err := h.registry.List(r.Context(), after, scanStep)
 		if err != nil {
@@ -87,7 +91,12 @@ func (h *Hub) matching(r *request, q *query.Query, after string, size int) (twin
 			if err != nil {
 				return nil, "", err
 			}
-			if twins = append(twins, twin); len(twins) == size {
+			text, err := json.Marshal(twin)
+			if err != nil {
+				panic(err) // our own types
+			}
+			bytes += len(text)
+			if twins = append(twins, text); len(twins) == size || bytes >= queryBytes {
 				return twins, after, nil
 			}
 		}
