@@ -63,7 +63,7 @@ var routes = []route{
 	{"GET", "/devices", registry.RegistryRead, (*Hub).listDevices},
 	{"GET", "/devices/", registry.RegistryRead, (*Hub).listDevices},
 	{"POST", "/devices", registry.RegistryWrite, (*Hub).bulk},
-	{"POST", "/devices/query", registry.ServiceConnect | registry.RegistryRead, (*Hub).queryDevices},
+	{"POST", "/devices/query", registry.ServiceConnect, (*Hub).queryDevices}, // answers with twins
 	{"GET", "/devices/{id}", registry.RegistryRead, (*Hub).getIdentity},
 	{"PUT", "/devices/{id}", registry.RegistryWrite, (*Hub).putIdentity},
 	{"DELETE", "/devices/{id}", registry.RegistryWrite, (*Hub).deleteIdentity},

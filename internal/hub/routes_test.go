@@ -30,7 +30,7 @@ var routeCases = []routeCase{
 	{"GET /devices", "GET", "/devices?api-version=x", "", "read", 200},
 	{"GET /devices/", "GET", "/devices/", "", "read", 200},
 	{"POST /devices", "POST", "/devices", `[{"id":"pi-1","importMode":"create"}]`, "write", 400}, // exists
-	{"POST /devices/query", "POST", "/devices/query", `{"query":"SELECT * FROM devices"}`, "service read", 200},
+	{"POST /devices/query", "POST", "/devices/query", `{"query":"SELECT * FROM devices"}`, "service", 200},
 	{"GET /devices/{id}", "GET", "/devices/pi-1", "", "read", 200},
 	{"PUT /devices/{id}", "PUT", "/devices/pi-1", `{"deviceId":"pi-1"}`, "write", 409},
 	{"DELETE /devices/{id}", "DELETE", "/devices/pi-2", "", "write", 404},
