@@ -71,15 +71,21 @@ func (h *Hub) bulk(w http.ResponseWriter, r *request) {
 func (h *Hub) bulkWrite(r *request, item bulkItem) *bulkError {
 	one := *r // names the identity in errors
 	one.id, one.module = item.ID, item.ModuleID
-	write := h.bulkModes()[strings.ToLower(item.ImportMode)]
+	mode := strings.ToLower(item.ImportMode)
+	write := h.bulkModes()[mode]
 	code, message := wire.ErrArgumentInvalid, "importMode "+quote(item.ImportMode)+" is not known here"
 	if write != nil {
 		err := write(r.Context(), item)
-		if err == nil {
+		switch {
+		case err != nil:
+			code, message = h.explain(&one, err)
+		case strings.HasPrefix(mode, "delete"):
+			h.changed("identity deleted", one.target(), r)
+			return nil
+		default:
 			h.changed("identity written", one.target(), r)
 			return nil
 		}
-		code, message = h.explain(&one, err)
 	}
 	return &bulkError{item.ID, item.ModuleID, code.Name, message}
 }

@@ -96,6 +96,17 @@ func TestQueryOfLargeTwins(t *testing.T) {
 	}
 }
 
+// The log tells a deletion from a write.
+func TestBulkLeavesTraces(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	w.bulk(`[{"id":"a","importMode":"create"},{"id":"b","importMode":"create"}]`)
+	w.bulk(`[{"id":"a","importMode":"delete"},{"id":"b","importMode":"deleteIfMatchETag"}]`)
+	for _, id := range []string{"a", "b"} {
+		w.Log.WaitFor(t, "identity written", "device="+id)
+		w.Log.WaitFor(t, "identity deleted", "device="+id)
+	}
+}
+
 // A bulk request takes rights away as any other.
 func TestBulkRevokes(t *testing.T) {
 	w := newWorld(t, hub.Options{})
