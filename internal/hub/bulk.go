@@ -71,23 +71,26 @@ func (h *Hub) bulk(w http.ResponseWriter, r *request) {
 func (h *Hub) bulkWrite(r *request, item bulkItem) *bulkError {
 	one := *r // names the identity in errors
 	one.id, one.module = item.ID, item.ModuleID
+	refused := func(code wire.ErrorCode, message string) *bulkError {
+		return &bulkError{item.ID, item.ModuleID, code.Name, message}
+	}
 	mode := strings.ToLower(item.ImportMode)
 	write := h.bulkModes()[mode]
-	code, message := wire.ErrArgumentInvalid, "importMode "+quote(item.ImportMode)+" is not known here"
-	if write != nil {
-		err := write(r.Context(), item)
-		switch {
-		case err != nil:
-			code, message = h.explain(&one, err)
-		case strings.HasPrefix(mode, "delete"):
-			h.changed("identity deleted", one.target(), r)
-			return nil
-		default:
-			h.changed("identity written", one.target(), r)
-			return nil
-		}
+	switch {
+	case write == nil:
+		return refused(wire.ErrArgumentInvalid, "importMode "+quote(item.ImportMode)+" is not known here")
+	case !wire.ValidID(item.ID): // "a/m" would be a's module
+		return refused(wire.ErrArgumentInvalid, "id "+quote(item.ID)+" is not one that a device can have")
 	}
-	return &bulkError{item.ID, item.ModuleID, code.Name, message}
+	if err := write(r.Context(), item); err != nil {
+		return refused(h.explain(&one, err))
+	}
+	what := "identity written"
+	if strings.HasPrefix(mode, "delete") {
+		what = "identity deleted"
+	}
+	h.changed(what, one.target(), r)
+	return nil
 }
 
 func (h *Hub) bulkModes() map[string]func(context.Context, bulkItem) error {

@@ -96,6 +96,18 @@ func TestQueryOfLargeTwins(t *testing.T) {
 	}
 }
 
+// An ID with a slash does not reach another device's module.
+func TestBulkSlash(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	w.AddDevice("a")
+	w.AddDevice("a/m")
+	got, _ := w.bulk(`[{"id":"a/m","importMode":"delete"}]`)
+	if got.status != 400 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	w.get("a/m")
+}
+
 // The log tells a deletion from a write.
 func TestBulkLeavesTraces(t *testing.T) {
 	w := newWorld(t, hub.Options{})
