@@ -98,6 +98,23 @@ func (h *Hub) deviceKey(ctx context.Context, d wire.Device, token credential.SAS
 	return key, nil
 }
 
+// maxChain bounds, in bytes, the certificates that a peer may present: TLS takes 256 KiB
+// and keeps them as long as the connection (security.md T28).
+const maxChain = 32 << 10
+
+// boundChain ends a TLS handshake in which the peer presents more. A resumed session
+// has only what was let in once.
+func boundChain(raw [][]byte, _ [][]*x509.Certificate) error {
+	size := 0
+	for _, certificate := range raw {
+		size += len(certificate)
+	}
+	if size > maxChain {
+		return fmt.Errorf("the client's certificates have %d bytes, more than %d", size, maxChain)
+	}
+	return nil
+}
+
 // Prefixes of the credential IDs of certificates; those of keys have none.
 const (
 	byThumbprint = "thumbprint:"

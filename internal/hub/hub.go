@@ -136,7 +136,8 @@ func (h *Hub) openParts(ctx context.Context) (err error) {
 		NextProtos:     []string{"http/1.1"}, // WebSockets need it
 		// Who sends a certificate has shown to hold its key, no more; deviceauth.go
 		// verifies it, as it depends on whose it is (security.md T26).
-		ClientAuth: tls.RequestClientCert,
+		ClientAuth:            tls.RequestClientCert,
+		VerifyPeerCertificate: boundChain,
 		// Small records at the start are for web pages; legs carry bulk.
 		DynamicRecordSizingDisabled: true,
 	}

@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +166,23 @@ func TestThumbprints(t *testing.T) {
 	expired := selfSigned(t, old)
 	w.addX509("old", thumbprints(sha256Of(expired), ""))
 	w.signIn("expired", login{id: "old", cert: expired}, true)
+}
+
+// What a connection keeps of a stranger's certificates is bounded.
+func TestLongChains(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	cert := selfSigned(t, template("x"))
+	w.addX509("pi-1", thumbprints(sha256Of(cert), ""))
+	large := template("large")
+	large.DNSNames = slices.Repeat([]string{strings.Repeat("x", 60) + ".example"}, 200)
+	filler := selfSigned(t, large).Certificate[0] // some 14 KiB
+	cert.Certificate = append(cert.Certificate, filler, filler)
+	w.signIn("two more certificates", login{id: "pi-1", cert: cert}, true)
+	cert.Certificate = append(cert.Certificate, filler)
+	if d, code, err := w.connect(login{id: "pi-1", cert: cert}); err == nil {
+		d.conn.Close()
+		t.Errorf("%d bytes of certificates: CONNACK %d", len(cert.Certificate)*len(filler), code)
+	}
 }
 
 // A resumed TLS session proves what the first one did, and no more.
