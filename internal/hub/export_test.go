@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/farportio/farport/internal/credential"
@@ -31,6 +32,24 @@ func (h *Hub) TestLegToken(token string, expires time.Time) (credential.Secret, 
 	t, err := h.token.verify(token, time.Now())
 	t.Expires = expires.Unix()
 	return h.token.mint(t), err
+}
+
+// TestTellDesired tells a device of a change in the name of a caller who has gone.
+func (h *Hub) TestTellDesired(device string, version int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r := &request{Request: (&http.Request{}).WithContext(ctx), id: device}
+	h.tellDesired(r, wire.Twin{}, map[string]any{"$version": version})
+}
+
+// TestReplace puts a new life in the place of a device, and tells nobody yet.
+func (h *Hub) TestReplace(device string) error {
+	ctx := context.Background()
+	if err := h.registry.Delete(ctx, device, "*"); err != nil {
+		return err
+	}
+	_, err := h.registry.Create(ctx, wire.Device{DeviceID: device})
+	return err
 }
 
 // TestIdle reports whether the hub holds nothing for any stream.

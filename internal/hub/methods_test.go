@@ -203,6 +203,18 @@ func TestTwins(t *testing.T) {
 	}
 }
 
+// A change that has been made is told, though its author has hung up.
+func TestChangeIsToldWithoutItsAuthor(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	d := w.device(w.AddDevice("pi-1"))
+	d.subscribeTo(wire.FilterTwinChanges)
+	w.Hub.TestTellDesired("pi-1", 7)
+	w.as("PATCH", "/twins/pi-1", `{"properties":{"desired":{"x":1}}}`, nil)
+	if topic, _ := d.heard(); topic != "$iothub/twin/PATCH/properties/desired/?$version=7" {
+		t.Errorf("heard first: %s", topic)
+	}
+}
+
 // Telemetry is acknowledged and counted, and does not keep a proxy's work from going on.
 func TestTelemetryIsCounted(t *testing.T) {
 	w := newWorld(t, hub.Options{})

@@ -51,7 +51,8 @@ func (h *Hub) changeTwin(w http.ResponseWriter, r *request) {
 	h.answerTwin(w, r, twin, err)
 }
 
-// tellDesired tells a device of a change of its desired properties.
+// tellDesired tells a device of a change of its desired properties, also when the
+// caller has gone: the change is made.
 func (h *Hub) tellDesired(r *request, twin wire.Twin, desired map[string]any) {
 	if desired == nil {
 		return
@@ -60,9 +61,10 @@ func (h *Hub) tellDesired(r *request, twin wire.Twin, desired map[string]any) {
 	if err != nil {
 		panic(err) // came as JSON
 	}
-	d, err := h.registry.Get(r.Context(), r.target())
+	ctx := context.WithoutCancel(r.Context())
+	d, err := h.registry.Get(ctx, r.target())
 	if err == nil {
-		_, err = h.bus.Ask(r.Context(), r.target(), 0, Request{
+		_, err = h.bus.Ask(ctx, r.target(), 0, Request{
 			Generation: d.GenerationID, Timeout: answerTimeout,
 			Change: &TwinChange{Version: desired["$version"].(int), Desired: text},
 		})
