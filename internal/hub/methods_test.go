@@ -203,6 +203,20 @@ func TestTwins(t *testing.T) {
 	}
 }
 
+// A session does not see the twin of the device that came after its own.
+func TestTwinOfAnotherLife(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	d := w.device(w.AddDevice("pi-1"))
+	d.subscribeTo(wire.FilterTwinAnswers)
+	if err := w.Hub.TestReplace("pi-1"); err != nil {
+		t.Fatal(err)
+	}
+	d.publish("$iothub/twin/GET/?$rid=1", "")
+	if topic, payload := d.heard(); topic != "$iothub/twin/res/404/?$rid=1" || payload != "" {
+		t.Errorf("got %s %s", topic, payload)
+	}
+}
+
 // A change that has been made is told, though its author has hung up.
 func TestChangeIsToldWithoutItsAuthor(t *testing.T) {
 	w := newWorld(t, hub.Options{})

@@ -79,6 +79,9 @@ func (h *Hub) deviceTwin(s *broker.Session, q wire.TwinRequest, payload []byte) 
 	id, ctx := s.Identity(), context.Background()
 	if !q.Report {
 		twin, err := h.registry.Twin(ctx, id.Name)
+		if err == nil {
+			err = h.stillLives(ctx, id)
+		}
 		if err != nil {
 			return h.twinFailed(id.Name, err)
 		}
@@ -93,6 +96,16 @@ func (h *Hub) deviceTwin(s *broker.Session, q wire.TwinRequest, payload []byte) 
 		return h.twinFailed(id.Name, err)
 	}
 	return broker.TwinAnswer{Status: http.StatusNoContent, Version: version}
+}
+
+// stillLives returns registry.ErrNotFound once another life of an identity has begun,
+// whose twin is none of this session's business: it is about to be ended.
+func (h *Hub) stillLives(ctx context.Context, id broker.Identity) error {
+	d, err := h.registry.Get(ctx, id.Name)
+	if err == nil && d.GenerationID != id.GenerationID {
+		err = registry.ErrNotFound
+	}
+	return err
 }
 
 func (h *Hub) twinFailed(name string, err error) broker.TwinAnswer {
