@@ -185,6 +185,20 @@ func TestLongChains(t *testing.T) {
 	}
 }
 
+// A stranger's certificate does not fill the log.
+func TestLongNamesInTheLog(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	w.addX509("pi-1", `{"type":"certificateAuthority"}`)
+	name := strings.Repeat("x", 8<<10)
+	signer, namesake := newAuthority(t, nil, name), newAuthority(t, nil, name)
+	cert := signer.issue(template("pi-1"))
+	cert.Certificate = append(cert.Certificate, namesake.cert.Raw)
+	w.signIn("a namesake's signature", login{id: "pi-1", cert: cert}, false)
+	if line := w.Log.WaitFor(t, "device refused", "no registered CA"); len(line) > 1000 {
+		t.Errorf("logged %d bytes", len(line))
+	}
+}
+
 // A resumed TLS session proves what the first one did, and no more.
 func TestResumedSessionsAreVerified(t *testing.T) {
 	w := newWorld(t, hub.Options{})
