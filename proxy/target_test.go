@@ -39,7 +39,7 @@ func TestModuleIsATarget(t *testing.T) {
 	}
 	defer service.Close()
 	w := &world{t: t, service: service, events: make(chan proxy.Event, 10)}
-	wantReset(t, dial(t, w.forward(module, "ssh")))
+	wantRefused(t, w.forward(module, "ssh"))
 	if e := w.expect(w.events, proxy.Refused); e.Device != module || !strings.Contains(e.Err.Error(), `module "pi-1/m1"`) {
 		t.Errorf("event is %+v", e)
 	}
