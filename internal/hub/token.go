@@ -26,6 +26,12 @@ type streamToken struct {
 	Policy     string    `json:"p,omitempty"` // service side only
 	Credential string    `json:"c"`           // ID of the key that let this side in
 	Expires    int64     `json:"e"`           // Unix seconds
+
+	// Of an extended stream (docs/farport-v1.md, section 1). With a Window the token is
+	// good for many joins, of which each must be newer than the last.
+	Instance string `json:"n,omitempty"` // wire.InstanceID of the end; "" is a plain stream
+	Window   int64  `json:"w,omitempty"` // seconds; 0 is framing without resume
+	Minted   int64  `json:"m,omitempty"` // of the stream, Unix milliseconds
 }
 
 // tokenSecret is the name of the MAC key in the registry, tokenKeySize its size.

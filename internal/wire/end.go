@@ -18,6 +18,20 @@ const (
 	EndProtocol EndReason = "protocol"       // an end sent what no stream carries
 )
 
+// What an extended stream ends with, besides EndRevoked, EndExpired and EndProtocol.
+// Source: docs/farport-v1.md, section 5.
+const (
+	EndFinished EndReason = "finished" // both directions delivered in full
+	EndReset    EndReason = "reset"    // an end broke off: its TCP side was reset
+	EndRefused  EndReason = "refused"  // a join without the right token or instance
+	EndLost     EndReason = "lost"     // an end could not resume within the window
+	EndOverflow EndReason = "overflow" // more bytes than an offset can count
+	EndShutdown EndReason = "shutdown" // an end's process was told to stop
+	EndInstance EndReason = "instance" // the device-proxy was started anew
+	EndClosed   EndReason = "closed"   // an operator ended it
+	EndIdle     EndReason = "idle"     // no leg came back
+)
+
 // WebSocket close codes. Source: RFC 6455 §7.4.1; docs/protocol.md, Ending.
 const (
 	CloseNormal   = 1000 // clean end, every byte handed on
@@ -32,13 +46,13 @@ const (
 const closeDisconnected = "WS disconnected"
 
 // Clean reports whether the reason is an end in good order.
-func (r EndReason) Clean() bool { return r == EndDevice || r == EndService }
+func (r EndReason) Clean() bool { return r == EndDevice || r == EndService || r == EndFinished }
 
 // CloseFrame is the close code and text that tell a leg of the end. The text
 // for a lost peer is the real gateway's.
 func (r EndReason) CloseFrame() (code int, text string) {
 	switch r {
-	case EndDevice, EndService:
+	case EndDevice, EndService, EndFinished:
 		return CloseNormal, ""
 	case EndNetwork:
 		return CloseError, closeDisconnected

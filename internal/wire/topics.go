@@ -50,15 +50,18 @@ type StreamRequest struct {
 	Name  string // stream name, "the service on the device"
 	URL   string // where the device's leg goes; absolute wss URL
 	Token string // bearer token of the device's leg
+	Grant Grant  // the kind of stream
 }
 
 // Topic writes the request as the topic of an empty publish:
 //
 //	$iothub/streams/POST/{name}/?$rid={rid}&$url={escaped URL}&$auth={token}
 //
+// and, for an extended stream, &$farport={grant}.
+//
 // Name, RID and Token must need no escaping; nobody decodes them.
 func (r StreamRequest) Topic() string {
-	return topicStreamRequest + r.Name + "/?$rid=" + r.RID + "&$url=" + escape(r.URL) + "&$auth=" + r.Token
+	return topicStreamRequest + r.Name + "/?$rid=" + r.RID + "&$url=" + escape(r.URL) + "&$auth=" + r.Token + r.Grant.property()
 }
 
 // ParseStreamRequest reads a request as leniently as the real service's traces
@@ -83,8 +86,9 @@ func ParseStreamRequest(topic string) (StreamRequest, bool) {
 	if err != nil {
 		return StreamRequest{}, false
 	}
-	r := StreamRequest{RID: props["$rid"], Name: name, URL: target, Token: props["$auth"]}
-	if r.RID == "" || r.Name == "" || r.URL == "" || r.Token == "" {
+	grant, ok := parseGrantProperty(props[propertyStream])
+	r := StreamRequest{RID: props["$rid"], Name: name, URL: target, Token: props["$auth"], Grant: grant}
+	if !ok || r.RID == "" || r.Name == "" || r.URL == "" || r.Token == "" {
 		return StreamRequest{}, false
 	}
 	return r, true

@@ -31,9 +31,9 @@ func TestStreamRequest(t *testing.T) {
 		{"any order", "$iothub/streams/POST/shell/?$auth=k3J.x_9-&$url=" + exampleURL + "&$rid=1", example},
 		{"unknown properties", exampleTopic + "&$ip=10.0.0.1&$new&", example},
 		{"question mark in the URL", strings.Replace(exampleTopic, "&$auth", "%3Fa%3Db%26c&$auth", 1),
-			StreamRequest{"1", "shell", exampleURL + "?a=b&c", "k3J.x_9-"}},
-		{"rid of letters", strings.Replace(exampleTopic, "$rid=1", "$rid=6d0c-1", 1), StreamRequest{"6d0c-1", "shell", exampleURL, "k3J.x_9-"}},
-		{"token with padding", exampleTopic + "==", StreamRequest{"1", "shell", exampleURL, "k3J.x_9-=="}},
+			StreamRequest{RID: "1", Name: "shell", URL: exampleURL + "?a=b&c", Token: "k3J.x_9-"}},
+		{"rid of letters", strings.Replace(exampleTopic, "$rid=1", "$rid=6d0c-1", 1), StreamRequest{RID: "6d0c-1", Name: "shell", URL: exampleURL, Token: "k3J.x_9-"}},
+		{"token with padding", exampleTopic + "==", StreamRequest{RID: "1", Name: "shell", URL: exampleURL, Token: "k3J.x_9-=="}},
 
 		{"empty", "", StreamRequest{}},
 		{"another topic", "$iothub/methods/POST/shell/?$rid=1&$url=a&$auth=b", StreamRequest{}},
