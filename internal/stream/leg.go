@@ -122,17 +122,18 @@ func (l *Leg) Next() (c *Chunk, n int, text []byte, err error) {
 
 // patiently reads as long as the peer is not silent for too long.
 func (l *Leg) patiently(read func() (int, error)) (n int, err error) {
-	for {
+	for since := time.Now(); ; {
 		limit := time.Duration(l.silence.Load())
 		if limit == 0 {
 			return read()
 		}
-		began := time.Now()
-		l.deadline(began.Add(limit))
+		l.deadline(since.Add(limit))
 		n, err = read()
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || l.isClosing() || !l.Heard().After(began) {
+		heard := l.Heard()
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !heard.After(since) || l.isClosing() {
 			return n, err
 		}
+		since = heard
 	}
 }
 
