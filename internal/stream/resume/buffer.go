@@ -18,7 +18,13 @@ type chunk struct {
 	inside bool // part of a buffer
 }
 
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
+var chunks pool = &sync.Pool{New: func() any { return new(chunk) }}
+
+// pool is a sync.Pool, or one that counts.
+type pool interface {
+	Get() any
+	Put(any)
+}
 
 func newChunk() *chunk {
 	c := chunks.Get().(*chunk)

@@ -25,18 +25,14 @@ type path struct {
 	owed     time.Time // since when an acknowledgement is owed; zero: none is
 	changed  bool      // the network has, and nothing was heard since
 	patience time.Duration
-	verdict  time.Time // when a busy path was taken for dead; zero: never
+	verdict  time.Time // when a busy path was taken for dead last; zero: never
+	doubt    bool      // whether that was right has not turned out
 }
 
 func (p *path) opened(e *End) {
 	now := e.c.Now()
-	if !p.verdict.IsZero() {
-		switch since := now.Sub(p.verdict); {
-		case since <= slowLink:
-			p.patience = min(2*p.patience, mostPatience)
-		case since >= quietLink:
-			p.patience = busyPatience
-		}
+	if p.doubt && now.Sub(p.verdict) <= slowLink {
+		p.patience = min(2*p.patience, mostPatience)
 	}
 	*p = path{heard: now, wrote: now, patience: p.patience, verdict: p.verdict}
 }
@@ -59,15 +55,22 @@ func (p *path) acked(e *End) {
 // Heard says that something has come from the leg of that join, be it a pong. Data and
 // Message say so themselves.
 func (e *End) Heard(join uint64) {
-	if join == e.leg {
-		e.path.heard, e.path.pinged, e.path.changed = e.c.Now(), time.Time{}, false
+	if p := &e.path; join == e.leg {
+		p.heard, p.pinged, p.changed = e.c.Now(), time.Time{}, false
+		if p.heard.Sub(p.verdict) >= quietLink {
+			p.patience = busyPatience
+		}
 	}
 }
 
 // hurry wants to know at once.
 func (p *path) hurry(e *End) {
-	p.changed = true
+	since := p.pinged
 	p.ping(e)
+	if p.changed && !since.IsZero() {
+		p.pinged = since // the first change's time runs on
+	}
+	p.changed = true
 }
 
 func (p *path) ping(e *End) {
@@ -187,15 +190,15 @@ func (e *End) tickLeg(due func(time.Time) bool) {
 		}
 	case due(e.path.deadAt()):
 		if !e.path.waits().IsZero() && !e.path.changed {
-			e.path.verdict = e.c.Now()
+			e.path.verdict, e.path.doubt = e.c.Now(), true
 		}
 		e.lose()
 	case due(e.path.pingAt()):
 		e.path.ping(e)
 	}
 	if e.leg != 0 && due(e.refreshAt()) {
-		if e.out.size() > 0 && e.in.size() > 0 && !due(e.renewBy) {
-			e.refresh = e.c.Now().Add(time.Minute)
+		if (e.out.size() > 0 || e.in.size() > 0) && !due(e.renewBy) {
+			e.refresh = earlier(e.c.Now().Add(refreshAgain), e.renewBy)
 			return
 		}
 		e.dialNow()

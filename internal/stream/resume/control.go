@@ -35,6 +35,9 @@ func (e *End) take(c wire.Control) bool {
 	case c.Verb == wire.VerbUnknown, e.phase == aborting:
 		return true
 	case c.Verb == wire.VerbAbort:
+		if c.Reason == wire.EndFinished {
+			c.Reason = wire.EndReset // nobody breaks off what is finished
+		}
 		e.do(Action{Kind: ActClose, Join: e.leg, Code: wire.CloseBrokenOff, Reason: c.Reason})
 		e.leg = 0
 		e.over(c.Reason)

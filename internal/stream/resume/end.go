@@ -33,6 +33,9 @@ type Config struct {
 	Rand   *rand.Rand       // spreads dialling; nil means a new one
 }
 
+// lingerMost bounds Config.Linger's default. farport-v1.md section 4.
+const lingerMost = time.Minute
+
 // phase is how far a stream has come, whatever its leg does.
 type phase int
 
@@ -63,6 +66,7 @@ type End struct {
 	outcome wire.EndReason // "" while running
 	created time.Time
 	actions []Action
+	acted   int // of them
 
 	// The way to the hub.
 	join     uint64 // of the newest attempt
@@ -112,15 +116,17 @@ type End struct {
 	ack       acks
 
 	// Chunks that are being read into or written from.
-	space, legSpace, appOut *chunk
-	frameOut                []*chunk
+	space, legSpace, appOut, frameOut *chunk
 }
 
 // New returns the end of a stream that has just been agreed on, which asks to be
 // dialled at once.
 func New(c Config) *End {
 	if c.Linger == 0 {
-		c.Linger = min(c.Window, time.Minute)
+		c.Linger = min(c.Window, lingerMost)
+		if c.Window == 0 {
+			c.Linger = lingerMost // which the leg's loss ends
+		}
 	}
 	if c.Budget == nil {
 		c.Budget = NewBudget(DefaultBudget)
@@ -213,13 +219,12 @@ type Action struct {
 // Act returns the next action; false means that there is none. It is to be called after
 // every other call.
 func (e *End) Act() (Action, bool) {
-	if len(e.actions) == 0 {
-		e.actions = nil
+	if e.acted == len(e.actions) {
+		e.actions, e.acted = e.actions[:0], 0
 		return Action{}, false
 	}
-	a := e.actions[0]
-	e.actions = e.actions[1:]
-	return a, true
+	e.acted++
+	return e.actions[e.acted-1], true
 }
 
 func (e *End) do(a Action) { e.actions = append(e.actions, a) }

@@ -18,6 +18,8 @@ const (
 	// tell the other end first, for 5 s (section 6).
 	echoTimeout = 10 * time.Second
 	byeTimeout  = 2 * time.Second
+	// refreshAgain is when to try again to get a new token.
+	refreshAgain = time.Minute
 )
 
 // backoff says when to dial again.
@@ -78,8 +80,10 @@ func (e *End) Opened(join uint64, renewed bool) {
 	e.eofSent, e.doneSent, e.abortSent, e.peerDone, e.early = false, false, false, false, false
 	e.sent = 0
 	e.path.opened(e)
-	if renewed || e.refresh.IsZero() {
+	if now := e.c.Now(); renewed || e.refresh.IsZero() {
 		e.planRefresh()
+	} else if !now.Before(e.refresh) {
+		e.refresh = now.Add(refreshAgain) // the hub may give one then
 	}
 	recv := e.recv()
 	e.ack = acks{recv: recv, limit: e.limit}
@@ -110,7 +114,7 @@ func (e *End) Failed(join uint64) {
 
 func (e *End) attemptFailed() {
 	if e.leg != 0 { // which goes on
-		e.refresh = e.c.Now().Add(time.Minute)
+		e.refresh = e.c.Now().Add(refreshAgain)
 		return
 	}
 	e.dialAgain()
@@ -131,6 +135,8 @@ func (e *End) Refused(join uint64, r Refusal) {
 	}
 	e.attempt = 0
 	switch {
+	case r.End == wire.EndRefused: // by a hub that does not know the stream as this end's
+		e.over(wire.EndLost)
 	case r.End != "":
 		e.told(r.End)
 	case r.Status == 409 && r.Highest > join: // somebody else has the token and the secret
@@ -139,7 +145,7 @@ func (e *End) Refused(join uint64, r Refusal) {
 		e.retry.k++
 		e.dialNow()
 	case r.Status == 429 || r.Status == 503:
-		e.retry.busy = true
+		e.retry.busy = e.leg == 0
 		e.attemptFailed()
 		if r.RetryAfter > 0 && e.leg == 0 {
 			e.dialIn(r.RetryAfter)
@@ -203,6 +209,7 @@ func (e *End) NetworkChanged() {
 	}
 	e.retry.k, e.retry.busy = 0, false
 	switch {
+	case e.shutting:
 	case e.leg != 0:
 		e.path.hurry(e)
 	case e.attempt != 0:

@@ -43,7 +43,7 @@ func (e *End) Filled(n int) {
 	e.out.filled(e.space, n)
 	e.space = nil
 	e.count()
-	if e.out.end > wire.MaxOffset {
+	if e.out.end >= wire.MaxOffset { // the end takes up an offset, too
 		e.broken(wire.EndOverflow)
 	}
 }
@@ -64,7 +64,8 @@ type Frame struct {
 }
 
 // Next returns what is to be written next, in this order; false means nothing for now.
-// Whoever takes it writes it, or loses the leg.
+// Whoever takes it writes it, or loses the leg; Sent must follow in both cases, before
+// any other Next, also when the leg has changed meanwhile.
 func (e *End) Next() (Frame, bool) {
 	f := Frame{Join: e.leg}
 	if e.leg == 0 || e.shutting {
@@ -115,12 +116,11 @@ func (e *End) Pending() bool {
 
 // Sent says that what Next has returned was written, or the leg is lost.
 func (e *End) Sent() {
-	for _, c := range e.frameOut {
-		c.unpin()
+	if e.frameOut != nil {
+		e.frameOut.unpin()
+		e.frameOut = nil
+		e.out.trim()
 	}
-	clear(e.frameOut)
-	e.frameOut = e.frameOut[:0]
-	e.out.trim()
 }
 
 // sendable is how many bytes may be sent now. Ahead of the peer's hello these are the
@@ -147,7 +147,7 @@ func (e *End) mayEnd() bool {
 func (e *End) nextData() []byte {
 	b, c := e.out.view(e.sent)
 	b = b[:min(uint64(len(b)), e.sendable(), wire.Chunk)]
-	e.frameOut = append(e.frameOut, c)
+	e.frameOut = c
 	e.sent += uint64(len(b))
 	e.sentMost = max(e.sentMost, e.sent)
 	e.early = e.early || !e.paired
