@@ -308,3 +308,6 @@ func (s *Stream) Tick(now time.Time) {
 		s.end(wire.EndIdle)
 	}
 }
+
+// Paired reports whether both sides have a leg and these are partners.
+func (s *Stream) Paired() bool { return s.device.leg != nil && s.device.leg.partner != nil }
