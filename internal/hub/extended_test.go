@@ -355,11 +355,10 @@ func TestExtendedHeld(t *testing.T) {
 	wantCode(t, d, wire.ClosePolicy, "")
 	service.wantRefused(http.StatusGone, wire.EndProtocol)
 
-	dev, device, _ := w.extended("pi-2", time.Minute)
-	_ = dev
+	_, device, _ = w.extended("pi-2", time.Minute)
 	d = device.join()
 	_ = d.WriteText([]byte(strings.Repeat("a", wire.MaxControl+1)), time.Now().Add(patience))
-	wantCode(t, d, wire.CloseTooBig, "")
+	wantCode(t, d, wire.CloseProtocol, "")
 	device.wantRefused(http.StatusGone, wire.EndProtocol)
 }
 
