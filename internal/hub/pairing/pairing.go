@@ -186,7 +186,7 @@ func (s *Stream) Join(j Join, now time.Time) (LegID, *Refusal) {
 	s.last++
 	l := &leg{id: s.last, side: j.Side}
 	s.legs[l.id], own.leg = l, l
-	if other := s.of(j.Side.Other()).leg; other != nil && other.partner == nil {
+	if other := s.of(j.Side.Other()).leg; other != nil { // it never had a partner, with whom it would have gone
 		s.pair(l, other)
 	}
 	return l.id, nil
