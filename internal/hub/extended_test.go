@@ -3,7 +3,10 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -283,6 +286,31 @@ func TestExtendedRestart(t *testing.T) {
 	if leg, refused := service.try(2); leg != nil || refused.Highest != 2 {
 		t.Errorf("an old join: %v", refused)
 	}
+}
+
+// A hub that is killed has told nobody. What it acknowledged is still true at the next.
+func TestExtendedKilled(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	dev, device, service := w.extended("pi-1", time.Minute)
+	d, s := device.join(), service.join()
+	through(t, d, s)
+	brokenOff, other := w.openExtended(dev, device.secret, time.Minute)
+	brokenOff.join().Close(wire.CloseBrokenOff, "reset")
+	w.Log.WaitFor(t, "stream ended", "reason=reset") // it is settled
+
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(w.DataDir)); err != nil { // as the disk is at that moment
+		t.Fatal(err)
+	}
+	again := &world{hubtest.New(t, hub.Options{DataDir: dir}), t}
+	before, after := w.Hub.Address().(*net.TCPAddr).Port, again.Hub.Address().(*net.TCPAddr).Port
+	for _, e := range []*end{device, service, brokenOff, other} {
+		e.w, e.url = again, strings.Replace(e.url, strconv.Itoa(before), strconv.Itoa(after), 1)
+	}
+	d, s = device.join(), service.join()
+	through(t, d, s)
+	brokenOff.wantRefused(http.StatusGone, wire.EndReset)
+	other.wantRefused(http.StatusGone, wire.EndReset)
 }
 
 // Taking access away ends live legs at once, and absent ends at their next join, also
