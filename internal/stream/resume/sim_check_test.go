@@ -44,6 +44,7 @@ func (s *sim) invariants() {
 			continue
 		}
 		switch {
+		case s.rule == noCredit:
 		case e.phase == running && e.limit-e.in.start > wire.MaxWindowBytes:
 			s.failf("side %d has promised %d bytes", w.side, e.limit-e.in.start)
 		case e.in.end > e.limit:
@@ -67,9 +68,7 @@ func (s *sim) invariants() {
 		case w.peer().e.peerJoin > 0 && w.peer().e.peerLimit > e.limit:
 			s.failf("side %d has promised %d, the other one knows of %d", w.side, e.limit, w.peer().e.peerLimit)
 		}
-		if e.outcome == wire.EndLost && w.lostAt == 0 {
-			w.lostAt = s.now
-		}
+		w.inTime()
 	}
 	if s.pool.bad {
 		s.failf("a chunk was given back twice, or in use")
@@ -77,6 +76,46 @@ func (s *sim) invariants() {
 	if n := len(s.pool.out); n > 4*(wire.MaxWindowBytes/wire.Chunk+4) {
 		s.failf("%d chunks are out", n)
 	}
+}
+
+// inTime is what holds of times: an end waits for the window, and no longer; a slow link
+// delivers.
+func (w *side) inTime() {
+	s, e := w.s, w.e
+	if e.paired {
+		w.pairedAt, w.met = s.now, true
+	}
+	if !w.judged && e.outcome != "" {
+		w.judged = true
+		wait, most := s.now-w.pairedAt, s.plan.window
+		if !w.met {
+			most = firstPairing
+		}
+		const apart = 25 * time.Second // the other end may have noticed so much earlier
+		if e.outcome == wire.EndLost && s.plan.window > 0 && wait < most-apart {
+			s.failf("side %d is lost after %v", w.side, wait)
+		}
+	}
+	if e.phase == running && !e.paired && s.plan.window > 0 && s.now-w.pairedAt > max(s.plan.window, firstPairing)+10*time.Second {
+		s.failf("side %d waits for its peer for %v", w.side, s.now-w.pairedAt)
+	}
+	if s.plan.rate > 0 && s.plan.slow == w.side && e.phase == running && w.got < w.peer().plan.total {
+		p := w.peer().plan
+		bound := 2*time.Minute + s.plan.faults + 6*time.Duration(p.total)*time.Second/time.Duration(s.plan.rate)
+		bound += w.plan.stopped + time.Duration(1+p.total/uint64(p.most))*2*p.pace + time.Duration(1+p.total/uint64(w.plan.readMost))*w.plan.readPace
+		if s.now > bound {
+			s.failf("side %d has got %d of %d bytes after %v over a slow link", w.side, w.got, p.total, s.now)
+		}
+	}
+}
+
+// alive reports that a leg leads to the hub, and that nothing behind the hub holds it up.
+func (c *conn) alive() bool {
+	if c.up.black || c.down.black || c.up.shut || c.down.shut || c.hubGone || c.leg == nil || c.s.plan.rate > 0 {
+		return false
+	}
+	p := c.leg.partner
+	return !c.leg.closing && (p == nil || !p.c.down.black && !p.c.down.shut)
 }
 
 // counted reports that dials are counted: nothing slow or hidden is in the way.
@@ -116,7 +155,7 @@ func (s *sim) outcomes() {
 				s.failf("side %d has waited for the window, though the device has another instance", w.side)
 			}
 		}
-		if p.aborted && w.e.outcome != wire.EndFinished && w.e.outcome != p.e.outcome && !w.aborted && !s.hub.closedByOperator && !s.hub.revoked && s.plan.window > 0 {
+		if p.aborted && !killed && w.e.outcome != wire.EndFinished && w.e.outcome != p.e.outcome && !w.aborted && !s.hub.closedByOperator && !s.hub.revoked && s.plan.window > 0 {
 			s.failf("side %d: outcome %s, the other one %s", w.side, outcome, p.e.outcome)
 		}
 	}

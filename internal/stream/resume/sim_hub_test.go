@@ -70,13 +70,11 @@ func (h *hub) take(c *conn, i *item) bool {
 	if l == nil || l.gone || c.hubGone {
 		return true
 	}
-	if (i.kind == isData || i.kind == isText) && !h.pass(l, i) {
-		if !l.stuck {
-			l.stuck = true
-		}
+	if !l.paired && h.s.rule == pauseUnpaired && !l.closing && i.kind == isPing {
 		return false
 	}
-	if !l.paired && h.s.rule == pauseUnpaired && h.s.now-l.heard < 20*time.Second && !l.closing && i.kind != isLost && i.kind != isClose {
+	if (i.kind == isData || i.kind == isText) && !h.pass(l, i) {
+		l.stuck = true
 		return false
 	}
 	l.stuck = false
@@ -180,6 +178,7 @@ func (h *hub) join(c *conn) {
 		h.refuse(c, r)
 		return
 	}
+	again := h.highest[s] > 0
 	h.highest[s] = c.join
 	l := &leg{c: c, side: s, heard: h.s.now}
 	c.leg = l
@@ -192,7 +191,7 @@ func (h *hub) join(c *conn) {
 		h.depart(old)
 	}
 	other = h.legs[1-s]
-	if h.s.rule == evictWaiting && other != nil && !other.paired && old != nil {
+	if h.s.rule == evictWaiting && other != nil && !other.paired && again {
 		h.close(other, wire.ClosePeerAway, "")
 		h.legs[1-s] = nil
 	}
@@ -402,6 +401,9 @@ func (h *hub) watch(l *leg) {
 	}
 	if now-l.heard >= wire.HubSilence {
 		h.s.logf("hub: leg %d of %d is silent", l.c.join, l.side)
+		if c := l.c; c.side != nil && !c.side.dead && !c.hungUp && !c.up.black && !c.up.shut && !l.closing {
+			h.s.failf("the hub gives up a leg of side %d whose end is alive", l.side)
+		}
 		h.lost(l)
 		return
 	}

@@ -19,7 +19,9 @@ type side struct {
 	conns   map[uint64]*conn
 	dials   int // since the faults are over
 	allowed int
-	lostAt  time.Duration // when it was told to be lost by the window
+
+	pairedAt    time.Duration // when it was so last
+	met, judged bool
 
 	// The writer of the leg.
 	frame   Frame
@@ -189,11 +191,11 @@ func (w *side) failed(join uint64, c *conn) {
 
 // write takes the next frame, if the last one is written.
 func (w *side) write() {
-	if w.writing || w.holdHello() || !w.e.Pending() {
+	if w.writing || w.holdHello() || !w.pending() {
 		return
 	}
 	before := w.e.sent
-	f, ok := w.e.Next()
+	f, ok := w.next()
 	if !ok {
 		w.s.failf("side %d: Pending, but nothing is next", w.side)
 		return
@@ -404,6 +406,11 @@ func (w *side) arm() {
 			return
 		}
 		w.tickAt = time.Time{}
+		c := w.conns[w.e.leg]
+		dead := w.e.leg != 0 && !w.e.shutting && c != nil && c.alive() && !w.e.path.deadAt().IsZero() && !w.s.clock().Before(w.e.path.deadAt())
+		if dead && !w.e.path.changed {
+			w.s.failf("side %d takes leg %d for dead, which is not", w.side, w.e.leg)
+		}
 		w.e.Tick()
 		if d := w.e.Deadline(); !d.IsZero() && !d.After(w.s.clock()) {
 			if w.standing++; w.standing > 5 {

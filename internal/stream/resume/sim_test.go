@@ -136,7 +136,7 @@ const (
 	operatorClose
 	revoke
 	outage
-	faults // number of them
+	renewal // an end joins anew, make before break
 )
 
 func newPlan(r *rand.Rand) plan {
@@ -155,7 +155,7 @@ func newPlan(r *rand.Rand) plan {
 	if r.IntN(10) > 0 {
 		p.count = r.IntN(12)
 	}
-	p.kinds = []fault{cutLegs, cutLegs, cutLegs, blackLegs, networkChange, killHub, stopHub, outage}
+	p.kinds = []fault{cutLegs, cutLegs, cutLegs, blackLegs, networkChange, killHub, stopHub, outage, renewal, renewal}
 	if r.IntN(4) == 0 {
 		p.kinds = append(p.kinds, abortApp)
 	}
@@ -174,7 +174,13 @@ func newPlan(r *rand.Rand) plan {
 		p.doubled = 5 + r.IntN(30)
 	}
 	if r.IntN(20) == 0 {
-		p.rate, p.slow = 1500+r.IntN(4000), r.IntN(2)
+		p.rate, p.slow, p.window = 1500+r.IntN(4000), r.IntN(2), 5*time.Minute
+		if r.IntN(2) == 0 {
+			p.count = 0
+		}
+	}
+	if r.IntN(200) == 0 && p.window > 0 {
+		p.life, p.rate = 17*time.Hour+upTo(8*time.Hour), 0
 	}
 	first := r.IntN(8) // one at most writes all before it reads, or waits for the end
 	for i := range p.apps {
@@ -193,7 +199,7 @@ func newPlan(r *rand.Rand) plan {
 			a.total = r.Uint64N(1_500_000)
 		}
 		if p.rate > 0 {
-			a.total = min(a.total, 100_000)
+			a.total = min(a.total, 400_000)
 		}
 		a.most = 1 + int(a.total/(1+r.Uint64N(40)))
 		a.readMost = 1 + r.IntN(100_000)
@@ -207,7 +213,10 @@ func newPlan(r *rand.Rand) plan {
 				a.stopped = upTo(30 * time.Second)
 			}
 		}
-		a.writeFirst = first == i
+		if p.rate > 0 && p.slow == i && r.IntN(2) == 0 { // never idle
+			a.total, a.most, a.pace = 3000, 40, 4*time.Second
+		}
+		a.writeFirst = first == i && p.rate == 0
 		a.answer = first == 2+i
 		if r.IntN(3) == 0 {
 			a.eofDelay = upTo(25 * time.Second)
@@ -308,6 +317,11 @@ func (s *sim) fault(kind fault) {
 		s.hub.operatorClose()
 	case revoke:
 		s.hub.revoke()
+	case renewal:
+		if !w.e.refresh.IsZero() && s.plan.renews {
+			w.e.refresh = s.clock()
+			w.arm()
+		}
 	case outage:
 		w.offline = true
 		for _, c := range w.open() {

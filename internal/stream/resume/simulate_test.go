@@ -50,3 +50,20 @@ func TestSimulator(t *testing.T) {
 	}
 	t.Logf("%d schedules, %d steps", n, steps)
 }
+
+// TestRules switches off one rule after the other: the simulator notices each within
+// what it runs by default.
+func TestRules(t *testing.T) {
+	defer func(p pool) { chunks = p }(chunks)
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			for seed := range uint64(1500) {
+				if failure := newSim(seed, m.rule).run(); failure != "" {
+					t.Logf("schedule %d: %s", seed, failure)
+					return
+				}
+			}
+			t.Error("not noticed")
+		})
+	}
+}
