@@ -161,7 +161,7 @@ func (h *hub) join(c *conn) {
 		h.instance()
 	}
 	switch {
-	case h.ended != "" && h.aborter == s:
+	case h.ended != "" && h.aborter == s && h.s.rule != gone410:
 		h.refuse(c, Refusal{Status: 503})
 		return
 	case h.ended != "":
@@ -311,7 +311,7 @@ func (h *hub) closed(l *leg, i *item) {
 		if h.ended == "" {
 			h.end(reason, l.side)
 		}
-		if h.aborter == l.side {
+		if h.aborter == l.side && h.s.rule != echoAtOnce {
 			l.settle = true
 		} else {
 			answer()
@@ -328,7 +328,7 @@ func (h *hub) end(reason wire.EndReason, by int) {
 	}
 	h.s.logf("hub: the stream has ended, %s, by %d", reason, by)
 	h.ended = reason
-	if by >= 0 && reason != wire.EndLost && h.s.rule != echoAtOnce && h.s.rule != gone410 {
+	if by >= 0 && reason != wire.EndLost {
 		h.aborter = by
 		life := h.life
 		h.s.after(5*time.Second, func() {

@@ -174,7 +174,7 @@ func newPlan(r *rand.Rand) plan {
 		p.doubled = 5 + r.IntN(30)
 	}
 	if r.IntN(20) == 0 {
-		p.rate, p.slow, p.window = 1500+r.IntN(4000), r.IntN(2), 5*time.Minute
+		p.rate, p.slow, p.window = 1200+r.IntN(1+r.IntN(4000)), r.IntN(2), 5*time.Minute
 		if r.IntN(2) == 0 {
 			p.count = 0
 		}
@@ -200,6 +200,9 @@ func newPlan(r *rand.Rand) plan {
 		}
 		if p.rate > 0 {
 			a.total = min(a.total, 400_000)
+		}
+		if p.rate > 0 && p.slow != i && r.IntN(2) == 0 {
+			a.total = 50_000 + r.Uint64N(300_000)
 		}
 		a.most = 1 + int(a.total/(1+r.Uint64N(40)))
 		a.readMost = 1 + r.IntN(100_000)

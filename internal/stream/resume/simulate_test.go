@@ -57,7 +57,7 @@ func TestRules(t *testing.T) {
 	defer func(p pool) { chunks = p }(chunks)
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			for seed := range uint64(1500) {
+			for seed := range uint64(2500) {
 				if failure := newSim(seed, m.rule).run(); failure != "" {
 					t.Logf("schedule %d: %s", seed, failure)
 					return
