@@ -61,7 +61,7 @@ func (s *sim) invariants() {
 			s.failf("side %d has no leg, and no attempt planned", w.side)
 		case e.phase == ended && !e.Deadline().IsZero():
 			s.failf("side %d has ended, with a deadline", w.side)
-		case e.phase != running && (e.in.pieces != nil && w.reading == nil || e.out.pieces != nil):
+		case e.phase != running && (len(e.in.pieces) > 0 && w.reading == nil || len(e.out.pieces) > 0):
 			s.failf("side %d holds a buffer in phase %d", w.side, e.phase)
 		case w.e.outcome == wire.EndProtocol:
 			s.failf("side %d: protocol error", w.side)

@@ -209,6 +209,9 @@ func (h *hub) pair() {
 	if (a.paired || b.paired) && (h.s.rule != keepSurvivor || a.partner != nil || b.partner != nil) {
 		return
 	}
+	if h.closedByOperator || h.revoked {
+		h.s.failf("the hub pairs legs of a stream that was ended")
+	}
 	a.partner, b.partner, a.paired, b.paired = b, a, true, true
 	for _, l := range []*leg{a, b} {
 		for _, i := range l.held {
@@ -457,11 +460,11 @@ func (h *hub) recover() {
 }
 
 func (h *hub) operatorClose() {
-	h.closedByOperator = true
-	if !h.up {
+	if !h.up || h.ended != "" {
 		return
 	}
-	if h.ended == "" && h.s.rule != closedInMemory {
+	h.closedByOperator = true
+	if h.s.rule != closedInMemory {
 		h.disk = wire.EndClosed
 	}
 	h.end(wire.EndClosed, -1)
