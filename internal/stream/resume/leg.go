@@ -90,7 +90,7 @@ func (e *End) Opened(join uint64, renewed bool) {
 	recv := e.recv()
 	e.ack = acks{recv: recv, limit: e.limit}
 	if e.phase != aborting {
-		e.hello = text(wire.Control{Verb: wire.VerbHello, Join: join, Recv: recv, Limit: e.limit, Check: e.inTail.check(e.in.end)})
+		e.hello = e.text(wire.Control{Verb: wire.VerbHello, Join: join, Recv: recv, Limit: e.limit, Check: e.inTail.check(e.in.end)})
 	}
 }
 

@@ -66,7 +66,7 @@ func (w *side) mutateEnd() {
 
 func (w *side) helloNow(join uint64) string {
 	e := w.e
-	return text(wire.Control{Verb: wire.VerbHello, Join: join, Recv: e.recv(), Limit: e.limit, Check: e.inTail.check(e.in.end)})
+	return e.text(wire.Control{Verb: wire.VerbHello, Join: join, Recv: e.recv(), Limit: e.limit, Check: e.inTail.check(e.in.end)})
 }
 
 // mutateOpened changes the hello of a new leg.
@@ -124,7 +124,7 @@ func (w *side) mutateFrame(f Frame) Frame {
 	c, _ := wire.ParseControl([]byte(f.Text))
 	if c.Verb == wire.VerbAck || c.Verb == wire.VerbHello {
 		c.Recv = w.e.final + 1
-		f.Text = text(c)
+		f.Text = w.e.text(c)
 	}
 	return f
 }
