@@ -152,6 +152,7 @@ type conn struct {
 	said     bool // the end has written a close frame
 	closing  *item
 	leg      *leg // what the hub has made of it
+	real     *coreLeg
 	hubGone  bool // the hub has hung up
 }
 
