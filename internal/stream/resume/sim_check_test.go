@@ -84,6 +84,9 @@ func (w *side) inTime() {
 	s, e := w.s, w.e
 	if e.paired {
 		w.pairedAt, w.met = s.now, true
+		if age := s.now - w.tokenAt; s.plan.renews && e.phase == running && age > wire.ResumeTokenLife/12*11+10*time.Minute {
+			s.failf("side %d has a token of %v ago", w.side, age)
+		}
 	}
 	if !w.judged && e.outcome != "" {
 		w.judged = true
@@ -122,6 +125,13 @@ func (c *conn) alive() bool {
 	}
 	p := c.leg.partner
 	return !c.leg.closing && (p == nil || !p.c.down.black && !p.c.down.shut)
+}
+
+// silent is a leg that the hub gives up because it hears nothing from it.
+func (s *sim) silent(c *conn, closing bool) {
+	if c.side != nil && !c.side.dead && !c.hungUp && !c.up.black && !c.up.shut && !closing {
+		s.failf("the hub gives up a leg of side %d whose end is alive", c.from)
+	}
 }
 
 // counted reports that dials are counted: nothing slow or hidden is in the way.

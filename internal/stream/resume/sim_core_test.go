@@ -307,6 +307,7 @@ func (h *coreHub) watch(l *coreLeg) {
 		l.heard = h.s.now
 	}
 	if h.s.now-l.heard >= wire.HubSilence {
+		h.s.silent(l.c, l.code != 0 || l.came)
 		h.gone(l)
 		return
 	}

@@ -21,6 +21,7 @@ type side struct {
 	allowed int
 
 	pairedAt    time.Duration // when it was so last
+	tokenAt     time.Duration // when its token was made
 	met, judged bool
 
 	// The writer of the leg.
@@ -350,6 +351,9 @@ func (w *side) opened(c *conn, renewed bool) {
 	newest := w.e.attempt == c.join
 	w.e.Opened(c.join, renewed)
 	if newest {
+		if renewed {
+			w.tokenAt = w.s.now
+		}
 		w.mutateOpened(c.join)
 	}
 	w.drain()

@@ -45,7 +45,7 @@ func simulateMany(t *testing.T, real bool) {
 		t.Logf("%d steps", simulate(t, seed, real))
 		return
 	}
-	most := 1_000_000
+	most := 600_000
 	if testing.Short() {
 		most = 150_000
 	}
