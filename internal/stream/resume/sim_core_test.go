@@ -138,7 +138,7 @@ func (h *coreHub) join(c *conn) {
 	case s.revoked:
 		h.refuse(c, Refusal{Status: 410, End: wire.EndRevoked})
 		return
-	case h.draining, !s.calm && s.chance(2):
+	case h.draining, !s.calm && s.chance(3):
 		h.refuse(c, Refusal{Status: 503, RetryAfter: s.upTo(2 * time.Second)})
 		return
 	case h.stream == nil && h.disk != "":

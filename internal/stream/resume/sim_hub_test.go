@@ -179,13 +179,13 @@ func (h *hub) join(c *conn) {
 	c.leg = l
 	h.all = append(h.all, l)
 	c.down.put(item{kind: isOpen, renewed: h.s.plan.renews})
-	old, other := h.legs[s], h.legs[1-s]
+	old := h.legs[s]
 	h.legs[s] = l
 	if old != nil {
 		h.close(old, wire.CloseReplaced, "")
 		h.depart(old)
 	}
-	other = h.legs[1-s]
+	other := h.legs[1-s]
 	if h.s.rule == evictWaiting && other != nil && !other.paired && again {
 		h.close(other, wire.ClosePeerAway, "")
 		h.legs[1-s] = nil
