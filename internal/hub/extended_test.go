@@ -363,6 +363,27 @@ func TestExtendedInstance(t *testing.T) {
 	w.Log.WaitFor(t, "stream ended", "device=pi-1", "reason=instance")
 }
 
+// So it is when the hub was started anew, too.
+func TestExtendedInstanceAfterRestart(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	dev, device, service := w.extended("pi-1", time.Minute)
+	d, s := device.join(), service.join()
+	through(t, d, s)
+	address, dir := w.Hub.Address().String(), w.DataDir
+	cs := w.AddDevice("other")
+	w.Stop()
+	dev.ended()
+	w = &world{hubtest.New(t, hub.Options{DataDir: dir, Listen: address}), t}
+	service.w = w
+	s = service.join()
+	owner := w.get("pi-1")
+	cs.DeviceID, cs.SharedAccessKey = "pi-1", keyOf(t, owner.Authentication.SymmetricKey.PrimaryKey)
+	l := w.login(cs)
+	l.agents = []string{wire.Offer{Instance: wire.InstanceID(wire.NewInstance()), Window: time.Minute}.Word()}
+	w.connected(l)
+	wantCode(t, s, wire.CloseEnded, "instance")
+}
+
 // wantEither is wantCode for a leg whose partner goes just as the stream ends.
 func wantEither(t *testing.T, leg *stream.Leg, reason wire.EndReason) {
 	t.Helper()

@@ -18,6 +18,7 @@ type Entry struct {
 	Side     wire.Side
 	Join     uint64 // wire.HeaderJoin
 	Instance string // wire.InstanceID of the end
+	Peer     string // of the service's: that of the device's end
 	Window   time.Duration
 }
 
