@@ -35,6 +35,7 @@ type world struct {
 	device  chan proxy.Event
 	events  chan proxy.Event
 	dialled chan struct{} // a control connection was made
+	via     string        // port that the device connects to in place of the hub's, "" for the hub's
 }
 
 func newWorld(t *testing.T, o hub.Options) *world {
@@ -57,7 +58,11 @@ func (w *world) add(id string, o proxy.DeviceOptions, d hubclient.DeviceOptions)
 		w.t.Fatal(err)
 	}
 	owner := w.hub.ConnectionString("iothubowner")
-	cs, err := hubclient.ParseConnectionString("HostName=" + owner.Address() + ";DeviceId=" + id + ";SharedAccessKey=" + identity.Authentication.SymmetricKey.PrimaryKey + ";CaFingerprint=sha256:" + owner.CAFingerprint)
+	address := owner.Address()
+	if w.via != "" {
+		address = net.JoinHostPort(owner.Host(), w.via)
+	}
+	cs, err := hubclient.ParseConnectionString("HostName=" + address + ";DeviceId=" + id + ";SharedAccessKey=" + identity.Authentication.SymmetricKey.PrimaryKey + ";CaFingerprint=sha256:" + owner.CAFingerprint)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -477,6 +482,7 @@ func TestRefusedOnceReachable(t *testing.T) {
 		answers := []error{hubclient.ErrHubUnreachable, hubclient.ErrHubUnreachable, hubclient.ErrUntrusted, hubclient.ErrUnauthorized}
 		var told []error
 		err := proxy.RunDevice(t.Context(), proxy.DeviceOptions{
+			Watch: make(changes).watch,
 			Dial: func(context.Context) (*hubclient.Device, error) {
 				err := answers[0]
 				answers = answers[1:]

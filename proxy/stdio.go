@@ -23,23 +23,26 @@ const lastInput = time.Second
 // A Read of in cannot be interrupted; one that still waits when RunStdio returns
 // ends with the process.
 func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reader, out io.Writer) error {
+	if o.Traffic == nil {
+		o.Traffic = new(Traffic)
+	}
+	var all streams
+	all.init()
+	defer all.cancel(nil)
+	defer context.AfterFunc(ctx, func() { all.endAfter(o.GracePeriod) })()
+	var net network
+	net.watch(o.Watch, all.networkChanged)
+	defer net.close()
+
+	s := &session{about: Event{Device: o.DeviceID, Service: service, Peer: "stdio"}, events: &events{tell: o.Events}, traffic: o.Traffic, streams: &all}
 	leg, err := o.Hub.Open(ctx, o.DeviceID, service, o.Open)
 	if err != nil {
 		return err
 	}
-	if o.Traffic == nil {
-		o.Traffic = new(Traffic)
-	}
-	graced, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() {
-		time.AfterFunc(o.GracePeriod, func() { cancel(errStopping) })
-	})()
 
 	ends := &stdio{in: in, out: out, aborted: make(chan wire.EndReason, 1), peerDone: make(chan struct{})}
-	s := session{Event{Stream: 1, Device: o.DeviceID, Service: service, Peer: "stdio"}, &events{tell: o.Events}, o.Traffic}
 	done := make(chan error, 1)
-	go func() { done <- s.carry(graced, ends, leg) }()
+	go func() { done <- s.carry(all.ctx, ends, leg) }()
 	select {
 	case err := <-done:
 		return err
