@@ -30,16 +30,16 @@ func (e *EndError) Lost() bool { return e.Reason == wire.EndNetwork || e.Reason 
 
 // fail turns the first read error into what Read returns from then on.
 func (c *Conn) fail(err error) {
-	closed, ok := errors.AsType[*closeError](err)
+	closed, ok := errors.AsType[*CloseFrame](err)
 	if !ok {
 		reason := wire.EndNetwork
-		if _, broken := errors.AsType[*protocolError](err); broken {
+		if _, broken := errors.AsType[*ProtocolError](err); broken {
 			reason = wire.EndProtocol
 		}
 		c.readErr = &EndError{Reason: reason, Cause: err}
 		return
 	}
-	reason, clean := wire.ParseClose(closed.code, closed.text)
+	reason, clean := wire.ParseClose(closed.Code, closed.Text)
 	c.readErr = io.EOF
 	if !clean {
 		c.readErr = &EndError{Reason: reason}
