@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/farportio/farport/internal/credential"
 	"github.com/farportio/farport/internal/stream"
@@ -91,6 +92,13 @@ type CA = wire.CA
 // CAProposal asks the hub to register a CA.
 type CAProposal = wire.CAProposal
 
+// DefaultResumeWindow is the ResumeWindow that is asked for unless told otherwise, and
+// MaxResumeWindow the longest that can be.
+const (
+	DefaultResumeWindow = wire.DefaultResumeWindow
+	MaxResumeWindow     = wire.MaxResumeWindow
+)
+
 // Options are what a Service and a Device have in common. The zero value works.
 type Options struct {
 	// RootCAs are the CAs to trust; nil means the system's. A connection string
@@ -102,6 +110,10 @@ type Options struct {
 	// StreamingHosts are host names, without port, that a stream's URL may name
 	// besides those that belong to the hub anyway.
 	StreamingHosts []string
+	// ResumeWindow is how long a stream may be without a connection before it is lost,
+	// the most that is asked for. Zero means DefaultResumeWindow; negative means not at
+	// all: losing a connection is losing the stream.
+	ResumeWindow time.Duration
 	// UserAgent is told to the hub; "" means "farport".
 	UserAgent string
 	// Logger gets protocol steps at debug level; nil discards.

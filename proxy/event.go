@@ -42,6 +42,7 @@ type Event struct {
 	Peer     string        // the client's address on the service's side, the target's on the device's
 	Up, Down int64         // Ended: bytes service to device, and device to service
 	Duration time.Duration // Ended; Resumed: how long it waited
+	Window   time.Duration // Waiting: how long it may
 	Err      error         // Retrying, Refused; Ended: nil for a clean end
 }
 

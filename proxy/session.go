@@ -19,8 +19,11 @@ type streams struct {
 	resume map[resumer]struct{} // the open ones that can
 }
 
-// resumer is a stream that is told when the network has changed: an extended one.
-type resumer interface{ NetworkChanged() }
+// resumer is a stream that outlives its connections: an extended one.
+type resumer interface {
+	NetworkChanged()
+	Window() time.Duration // how long it may be without one
+}
 
 func (s *streams) init() {
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
@@ -56,12 +59,8 @@ func (s *streams) networkChanged() {
 	}
 }
 
-// keep lists leg while it is open, if it can resume.
-func (s *streams) keep(leg any) (forget func()) {
-	r, ok := leg.(resumer)
-	if !ok {
-		return func() {}
-	}
+// keep lists a stream while it is open.
+func (s *streams) keep(r resumer) (forget func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.resume[r] = struct{}{}
@@ -81,15 +80,20 @@ type session struct {
 	meter   meter
 
 	mu      sync.Mutex
-	open    bool      // Opened was told, and Ended was not
-	waiting time.Time // since when; zero: the stream has its connection
+	open    bool          // Opened was told, and Ended was not
+	waiting time.Time     // since when; zero: the stream has its connection
+	window  time.Duration // how long it may wait
 }
 
-// carry copies between leg, an open stream, and its local side until the stream has
+// carry copies between the service's and the device's side until the stream has
 // ended, and closes both. nil means a clean end.
 func (s *session) carry(ctx context.Context, service, device stream.Half) error {
-	defer s.streams.keep(service)()
-	defer s.streams.keep(device)()
+	for _, side := range []stream.Half{service, device} {
+		if r, ok := side.(resumer); ok {
+			defer s.streams.keep(r)()
+			s.window = r.Window()
+		}
+	}
 	began := time.Now()
 	s.opened()
 	err := stream.Pipe(ctx, service, device, &s.meter)
@@ -117,18 +121,18 @@ func (s *session) ended(err error, took time.Duration) {
 
 // changed is told when the stream has lost its connection and when it has another, with
 // the time of the loss. The first may be before carry has begun.
-func (s *session) changed(waiting bool, since time.Time) {
+func (s *session) changed(c stream.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if waiting {
-		s.waiting = since
+	if c.Waiting {
+		s.waiting = c.Since
 		s.tellWaiting()
 		return
 	}
 	s.waiting = time.Time{}
 	if s.open {
 		s.traffic.wait(&s.meter, time.Time{})
-		s.tell(Event{Kind: Resumed, Duration: time.Since(since)})
+		s.tell(Event{Kind: Resumed, Duration: time.Since(c.Since)})
 	}
 }
 
@@ -136,7 +140,7 @@ func (s *session) changed(waiting bool, since time.Time) {
 func (s *session) tellWaiting() {
 	if s.open && !s.waiting.IsZero() {
 		s.traffic.wait(&s.meter, s.waiting)
-		s.tell(Event{Kind: Waiting})
+		s.tell(Event{Kind: Waiting, Window: s.window})
 	}
 }
 

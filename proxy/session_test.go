@@ -27,6 +27,7 @@ func (h *half) Write(p []byte) (int, error) { return len(p), nil }
 func (h *half) CloseWrite() error           { return nil }
 func (h *half) Close() error                { return nil }
 func (h *half) NetworkChanged()             { h.changes++ }
+func (h *half) Window() time.Duration       { return time.Minute }
 func (h *half) Abort(reason wire.EndReason) {
 	h.aborted = reason
 	h.end <- &stream.EndError{Reason: reason}
@@ -79,18 +80,18 @@ func TestWaitingAndResumed(t *testing.T) {
 		b.wantWaiting(t, 0, time.Time{})
 		lost := time.Now()
 		time.Sleep(time.Second) // until the loss is noticed
-		b.changed(true, lost)
+		b.changed(stream.Change{Waiting: true, Since: lost})
 		b.wantWaiting(t, 1, lost)
 		time.Sleep(2 * time.Second)
-		b.changed(false, lost)
+		b.changed(stream.Change{Waiting: false, Since: lost})
 		b.wantWaiting(t, 0, time.Time{})
 		b.local.end <- io.EOF
 		b.leg.end <- io.EOF
 		if err := <-b.done; err != nil {
 			t.Error(err)
 		}
-		b.changed(true, time.Now()) // while it lingers: no news
-		b.changed(false, time.Now())
+		b.changed(stream.Change{Waiting: true, Since: time.Now()}) // while it lingers: no news
+		b.changed(stream.Change{Waiting: false, Since: time.Now()})
 		if got, want := b.kinds(), []EventKind{Opened, Waiting, Resumed, Ended}; !slices.Equal(got, want) {
 			t.Fatalf("told %v, want %v", got, want)
 		}
@@ -98,6 +99,9 @@ func TestWaitingAndResumed(t *testing.T) {
 			if e.Stream != 1 || e.Device != "pi-1" || e.Service != "ssh" || e.Peer != "peer" {
 				t.Errorf("event does not say what it is about: %+v", e)
 			}
+		}
+		if w := b.told[1].Window; w != time.Minute {
+			t.Errorf("it may wait for %v, want the stream's minute", w)
 		}
 		if d := b.told[2].Duration; d != 3*time.Second {
 			t.Errorf("resumed after %v, want 3 s", d)
@@ -112,7 +116,7 @@ func TestWaitingBeforeOpened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		lost := time.Now()
-		b.changed(true, lost)
+		b.changed(stream.Change{Waiting: true, Since: lost})
 		b.wantWaiting(t, 0, time.Time{}) // it is not open yet
 		b.start()
 		b.wantWaiting(t, 1, lost)
@@ -152,7 +156,7 @@ func TestGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		b.start()
-		b.changed(true, time.Now())
+		b.changed(stream.Change{Waiting: true, Since: time.Now()})
 		began := time.Now()
 		b.all.end(5 * time.Second)
 		if took := time.Since(began); took != 5*time.Second {
