@@ -23,7 +23,12 @@ type streams struct {
 type resumer interface {
 	NetworkChanged()
 	Window() time.Duration // how long it may be without one
+	Done() <-chan struct{} // closed when it has nothing to tell its peer any more
 }
+
+// farewell is how long a stream that was broken off when its grace was over may take to
+// tell its peer.
+const farewell = 2 * time.Second
 
 func (s *streams) init() {
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
@@ -33,8 +38,8 @@ func (s *streams) init() {
 // start runs one stream. Its context ends with the grace period.
 func (s *streams) start(run func(context.Context)) { s.wg.Go(func() { run(s.ctx) }) }
 
-// end waits until all streams have ended, which they are made to after grace, whether
-// they are suspended or not.
+// end waits until all streams have ended and told their peers so. They are made to end
+// after grace, whether they are suspended or not.
 func (s *streams) end(grace time.Duration) {
 	timer := s.endAfter(grace)
 	s.wg.Wait()
@@ -59,16 +64,25 @@ func (s *streams) networkChanged() {
 	}
 }
 
-// keep lists a stream while it is open.
-func (s *streams) keep(r resumer) (forget func()) {
+// keep lists a stream until it is done, which may be some time after it was closed: its
+// peer may not know yet.
+func (s *streams) keep(r resumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.resume[r] = struct{}{}
-	return func() {
+	s.wg.Go(func() {
+		select {
+		case <-r.Done():
+		case <-s.ctx.Done():
+			select {
+			case <-r.Done():
+			case <-time.After(farewell):
+			}
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.resume, r)
-	}
+	})
 }
 
 // session is one stream with what is said of it.
@@ -90,7 +104,7 @@ type session struct {
 func (s *session) carry(ctx context.Context, service, device stream.Half) error {
 	for _, side := range []stream.Half{service, device} {
 		if r, ok := side.(resumer); ok {
-			defer s.streams.keep(r)()
+			s.streams.keep(r)
 			s.window = r.Window()
 		}
 	}

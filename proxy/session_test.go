@@ -17,10 +17,11 @@ import (
 type half struct {
 	end     chan error
 	aborted wire.EndReason
-	changes int // of the network, as it was told
+	changes int           // of the network, as it was told
+	done    chan struct{} // closed when it has told its peer of its end
 }
 
-func newHalf() *half { return &half{end: make(chan error, 2)} }
+func newHalf() *half { return &half{end: make(chan error, 2), done: make(chan struct{})} }
 
 func (h *half) Read([]byte) (int, error)    { return 0, <-h.end }
 func (h *half) Write(p []byte) (int, error) { return len(p), nil }
@@ -28,6 +29,7 @@ func (h *half) CloseWrite() error           { return nil }
 func (h *half) Close() error                { return nil }
 func (h *half) NetworkChanged()             { h.changes++ }
 func (h *half) Window() time.Duration       { return time.Minute }
+func (h *half) Done() <-chan struct{}       { return h.done }
 func (h *half) Abort(reason wire.EndReason) {
 	h.aborted = reason
 	h.end <- &stream.EndError{Reason: reason}
@@ -37,15 +39,21 @@ func (h *half) Abort(reason wire.EndReason) {
 type bench struct {
 	session
 	all          streams
-	local, leg   *half
+	local        localHalf
+	leg          *half
 	told         []Event
 	done         chan error
 	traffic      Traffic
 	sessionEvent events
 }
 
+// localHalf is a half that is no stream.
+type localHalf struct{ stream.Half }
+
+func (l localHalf) inside() *half { return l.Half.(*half) }
+
 func newBench() *bench {
-	b := &bench{local: newHalf(), leg: newHalf(), done: make(chan error, 1)}
+	b := &bench{local: localHalf{newHalf()}, leg: newHalf(), done: make(chan error, 1)}
 	b.all.init()
 	b.sessionEvent.tell = func(e Event) { b.told = append(b.told, e) }
 	b.about = Event{Device: "pi-1", Service: "ssh", Peer: "peer"}
@@ -85,13 +93,14 @@ func TestWaitingAndResumed(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		b.changed(stream.Change{Waiting: false, Since: lost})
 		b.wantWaiting(t, 0, time.Time{})
-		b.local.end <- io.EOF
+		b.local.inside().end <- io.EOF
 		b.leg.end <- io.EOF
 		if err := <-b.done; err != nil {
 			t.Error(err)
 		}
 		b.changed(stream.Change{Waiting: true, Since: time.Now()}) // while it lingers: no news
 		b.changed(stream.Change{Waiting: false, Since: time.Now()})
+		close(b.leg.done)
 		if got, want := b.kinds(), []EventKind{Opened, Waiting, Resumed, Ended}; !slices.Equal(got, want) {
 			t.Fatalf("told %v, want %v", got, want)
 		}
@@ -122,8 +131,9 @@ func TestWaitingBeforeOpened(t *testing.T) {
 		b.wantWaiting(t, 1, lost)
 		b.leg.end <- &stream.EndError{Reason: wire.EndLost}
 		err := <-b.done
-		if end, ok := errors.AsType[*stream.EndError](err); !ok || end.Reason != wire.EndLost || b.local.aborted != wire.EndLost {
-			t.Errorf("ended with %v, local side aborted with %q; want lost", err, b.local.aborted)
+		close(b.leg.done)
+		if end, ok := errors.AsType[*stream.EndError](err); !ok || end.Reason != wire.EndLost || b.local.inside().aborted != wire.EndLost {
+			t.Errorf("ended with %v, local side aborted with %q; want lost", err, b.local.inside().aborted)
 		}
 		if got, want := b.kinds(), []EventKind{Opened, Waiting, Ended}; !slices.Equal(got, want) {
 			t.Errorf("told %v, want %v", got, want)
@@ -132,41 +142,68 @@ func TestWaitingBeforeOpened(t *testing.T) {
 	})
 }
 
-func TestNetworkChangeReachesOpenStreams(t *testing.T) {
+// A stream is told of changes until its peer knows that it has ended.
+func TestNetworkChangeReachesStreams(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		b.all.networkChanged()
 		b.start()
 		b.all.networkChanged()
-		b.all.networkChanged()
 		b.leg.end <- io.EOF
-		b.local.end <- io.EOF
+		b.local.inside().end <- io.EOF
 		<-b.done
 		b.all.networkChanged()
+		close(b.leg.done)
+		synctest.Wait()
+		b.all.networkChanged()
 		if b.leg.changes != 2 {
-			t.Errorf("the stream was told %d times, want the 2 while it was open", b.leg.changes)
+			t.Errorf("the stream was told %d times, want the 2 while it was there", b.leg.changes)
 		}
 	})
 }
 
-// Suspended or not, a stream has the grace period, and is told why it ends.
+// Suspended or not, a stream has the grace period, then it is told why it ends, and it
+// has a moment to tell its peer.
 func TestGrace(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench()
-		b.start()
-		b.changed(stream.Change{Waiting: true, Since: time.Now()})
-		began := time.Now()
-		b.all.end(5 * time.Second)
-		if took := time.Since(began); took != 5*time.Second {
-			t.Errorf("ended after %v, want 5 s", took)
-		}
-		if b.leg.aborted != wire.EndShutdown || b.local.aborted != wire.EndShutdown {
-			t.Errorf("aborted with %q and %q, want shutdown", b.leg.aborted, b.local.aborted)
-		}
-		if err := <-b.done; err != errStopping {
-			t.Errorf("ended with %v", err)
-		}
-	})
+	const grace = 5 * time.Second
+	for name, test := range map[string]struct {
+		during func(*bench) // started with the grace period
+		took   time.Duration
+		err    error
+	}{
+		"goes on":         {func(*bench) {}, grace + farewell, errStopping},
+		"peer soon knows": {func(b *bench) { time.Sleep(grace + time.Second); close(b.leg.done) }, grace + time.Second, errStopping},
+		"ends, and its peer does not know": {func(b *bench) {
+			b.leg.end <- io.EOF
+			b.local.inside().end <- io.EOF
+		}, grace + farewell, nil},
+		"ends": {func(b *bench) {
+			b.leg.end <- io.EOF
+			b.local.inside().end <- io.EOF
+			close(b.leg.done)
+		}, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench()
+				b.start()
+				b.changed(stream.Change{Waiting: true, Since: time.Now()})
+				began := time.Now()
+				go test.during(b)
+				b.all.end(grace)
+				if took := time.Since(began); took != test.took {
+					t.Errorf("ended after %v, want %v", took, test.took)
+				}
+				want := wire.EndReason("")
+				if test.err != nil {
+					want = wire.EndShutdown
+				}
+				if err := <-b.done; err != test.err || b.leg.aborted != want || b.local.inside().aborted != want {
+					t.Errorf("ended with %v, aborted with %q and %q", err, b.leg.aborted, b.local.inside().aborted)
+				}
+			})
+		})
+	}
 }

@@ -15,10 +15,11 @@ import (
 const lastInput = time.Second
 
 // RunStdio opens one stream and carries in and out over it. EOF of in ends the
-// direction to the device, the device's end closes out if it can be closed. It
-// returns nil only after a clean end; errors of opening are hubclient's, a stream
-// that broke is an *hubclient.EndError. When ctx ends, the stream gets
-// GracePeriod.
+// direction to the device, the device's end closes out if it can be closed. An extended
+// stream goes on until both have come, however long that takes; a plain one ends soon
+// after the first. It returns nil only after a clean end; errors of opening are
+// hubclient's, a stream that broke is an *hubclient.EndError. When ctx ends, the stream
+// gets GracePeriod, and so does telling the device that it has ended.
 //
 // A Read of in cannot be interrupted; one that still waits when RunStdio returns
 // ends with the process.
@@ -28,7 +29,7 @@ func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reade
 	}
 	var all streams
 	all.init()
-	defer all.cancel(nil)
+	defer all.end(o.GracePeriod)
 	defer context.AfterFunc(ctx, func() { all.endAfter(o.GracePeriod) })()
 	var net network
 	net.watch(o.Watch, all.networkChanged)
@@ -48,8 +49,16 @@ func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reade
 		return err
 	case reason := <-ends.aborted:
 		return afterAbort(leg, done, reason)
-	case <-ends.peerDone:
+	case <-ends.peerDone: // what in has to say may follow
+	}
+	if _, plain := stream.Half(leg).(*stream.Conn); plain {
 		return afterPeer(leg, done, ends)
+	}
+	select {
+	case err := <-done:
+		return err
+	case reason := <-ends.aborted:
+		return afterAbort(leg, done, reason)
 	}
 }
 
@@ -64,7 +73,7 @@ func afterAbort(leg stream.Half, done <-chan error, reason wire.EndReason) error
 	}
 }
 
-// afterPeer ends a stream whose other side is done: what in still has to say may
+// afterPeer ends a plain stream whose other side is done: what in still has to say may
 // follow for a moment, then this side is done as well.
 func afterPeer(leg stream.Half, done <-chan error, ends *stdio) error {
 	select {
