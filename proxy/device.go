@@ -35,7 +35,8 @@ const DefaultDeviceStreams = 100
 type DeviceOptions struct {
 	DeviceID string // DEVICE or DEVICE/MODULE, for events
 	// Dial makes one control connection. It is called again whenever the last one
-	// was lost, and before its token expires.
+	// was lost, and before its token expires. All of them have one hubclient.Instance, or
+	// else the hub ends the streams that wait to resume.
 	Dial func(ctx context.Context) (*hubclient.Device, error)
 	// Target is the HOST:PORT that every stream goes to; "" when Services is set.
 	Target string
@@ -235,7 +236,7 @@ func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) {
 		return
 	}
 	s := &session{about: Event{Device: d.o.DeviceID, Service: req.Name, Peer: target}, events: &d.events, traffic: d.o.Traffic, streams: &d.streams}
-	leg, err := req.Accept(setup)
+	leg, err := req.AcceptWith(setup, hubclient.AcceptOptions{Changed: s.changed})
 	if err != nil {
 		stream.TCP(conn).Abort(stream.Reason(err))
 		d.events.emit(Event{Kind: Refused, Device: d.o.DeviceID, Service: req.Name, Peer: target, Err: err})

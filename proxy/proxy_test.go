@@ -67,6 +67,7 @@ func (w *world) add(id string, o proxy.DeviceOptions, d hubclient.DeviceOptions)
 		w.t.Fatal(err)
 	}
 	o.DeviceID = id
+	d.Instance = hubclient.NewInstance()
 	o.Dial = func(ctx context.Context) (*hubclient.Device, error) {
 		conn, err := hubclient.DialDevice(ctx, cs, d)
 		if err == nil {

@@ -152,7 +152,9 @@ func (l *Listeners) accept(ctx context.Context, from net.Listener, service strin
 func (l *Listeners) open(ctx context.Context, conn *net.TCPConn, service string) {
 	free := func() { <-l.slots }
 	s := &session{about: Event{Device: l.o.DeviceID, Service: service, Peer: conn.RemoteAddr().String()}, events: &l.events, traffic: l.o.Traffic, streams: &l.streams}
-	leg, err := l.o.Hub.Open(ctx, l.o.DeviceID, service, l.o.Open)
+	o := l.o.Open
+	o.Changed = s.changed
+	leg, err := l.o.Hub.Open(ctx, l.o.DeviceID, service, o)
 	if err != nil {
 		free()
 		l.refuse(conn, service, err)

@@ -23,7 +23,10 @@ type streams struct {
 type resumer interface {
 	NetworkChanged()
 	Window() time.Duration // how long it may be without one
-	Done() <-chan struct{} // closed when it has nothing to tell its peer any more
+	// LingerAtMost bounds how long it goes on for its peer's sake once it was closed, and
+	// Ended is closed when nothing is left of it.
+	LingerAtMost(time.Duration)
+	Ended() <-chan struct{}
 }
 
 // farewell is how long a stream that was broken off when its grace was over may take to
@@ -47,7 +50,13 @@ func (s *streams) end(grace time.Duration) {
 	s.cancel(nil)
 }
 
+// endAfter makes them end after grace, the closed ones too.
 func (s *streams) endAfter(grace time.Duration) *time.Timer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r := range s.resume {
+		r.LingerAtMost(grace)
+	}
 	return time.AfterFunc(grace, func() { s.cancel(errStopping) })
 }
 
@@ -72,10 +81,10 @@ func (s *streams) keep(r resumer) {
 	s.resume[r] = struct{}{}
 	s.wg.Go(func() {
 		select {
-		case <-r.Done():
+		case <-r.Ended():
 		case <-s.ctx.Done():
 			select {
-			case <-r.Done():
+			case <-r.Ended():
 			case <-time.After(farewell):
 			}
 		}

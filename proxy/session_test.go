@@ -17,19 +17,21 @@ import (
 type half struct {
 	end     chan error
 	aborted wire.EndReason
-	changes int           // of the network, as it was told
+	changes int // of the network, as it was told
+	linger  time.Duration
 	done    chan struct{} // closed when it has told its peer of its end
 }
 
 func newHalf() *half { return &half{end: make(chan error, 2), done: make(chan struct{})} }
 
-func (h *half) Read([]byte) (int, error)    { return 0, <-h.end }
-func (h *half) Write(p []byte) (int, error) { return len(p), nil }
-func (h *half) CloseWrite() error           { return nil }
-func (h *half) Close() error                { return nil }
-func (h *half) NetworkChanged()             { h.changes++ }
-func (h *half) Window() time.Duration       { return time.Minute }
-func (h *half) Done() <-chan struct{}       { return h.done }
+func (h *half) Read([]byte) (int, error)     { return 0, <-h.end }
+func (h *half) Write(p []byte) (int, error)  { return len(p), nil }
+func (h *half) CloseWrite() error            { return nil }
+func (h *half) Close() error                 { return nil }
+func (h *half) NetworkChanged()              { h.changes++ }
+func (h *half) Window() time.Duration        { return time.Minute }
+func (h *half) Ended() <-chan struct{}       { return h.done }
+func (h *half) LingerAtMost(d time.Duration) { h.linger = d }
 func (h *half) Abort(reason wire.EndReason) {
 	h.aborted = reason
 	h.end <- &stream.EndError{Reason: reason}
@@ -195,6 +197,9 @@ func TestGrace(t *testing.T) {
 				b.all.end(grace)
 				if took := time.Since(began); took != test.took {
 					t.Errorf("ended after %v, want %v", took, test.took)
+				}
+				if b.leg.linger != grace {
+					t.Errorf("may linger for %v, want the grace of %v", b.leg.linger, grace)
 				}
 				want := wire.EndReason("")
 				if test.err != nil {

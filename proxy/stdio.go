@@ -36,6 +36,7 @@ func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reade
 	defer net.close()
 
 	s := &session{about: Event{Device: o.DeviceID, Service: service, Peer: "stdio"}, events: &events{tell: o.Events}, traffic: o.Traffic, streams: &all}
+	o.Open.Changed = s.changed
 	leg, err := o.Hub.Open(ctx, o.DeviceID, service, o.Open)
 	if err != nil {
 		return err
@@ -51,7 +52,7 @@ func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reade
 		return afterAbort(leg, done, reason)
 	case <-ends.peerDone: // what in has to say may follow
 	}
-	if _, plain := stream.Half(leg).(*stream.Conn); plain {
+	if _, plain := leg.(*stream.Conn); plain {
 		return afterPeer(leg, done, ends)
 	}
 	select {

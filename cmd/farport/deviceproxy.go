@@ -120,7 +120,7 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 	if err != nil {
 		return err
 	}
-	dialing := hubclient.DeviceOptions{Options: client, MQTTPort: o.mqttPort}
+	dialing := hubclient.DeviceOptions{Options: client, MQTTPort: o.mqttPort, Instance: hubclient.NewInstance()}
 	if certificate != nil {
 		dialing.GetCertificate = certificate.get
 	}

@@ -93,15 +93,20 @@ func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (answ
 }
 
 // offerStream asks the device for a stream: its leg's URL is under the name by which
-// it knows the hub, its token bound to the credential it came with.
+// it knows the hub, its token bound to the credential it came with. The kind of stream
+// is agreed on with this very connection, as the device may be another program than the
+// one that was connected a moment ago.
 func (h *Hub) offerStream(ctx context.Context, s *broker.Session, o StreamOffer) (Answer, error) {
 	id := s.Identity()
+	grant := wire.Agree(id.Offer, o.Service, h.o.ResumeWindow)
 	token := h.token.mint(streamToken{
 		Stream: o.ID, Side: wire.SideDevice, Device: id.Name,
 		Generation: id.GenerationID, Credential: id.CredentialID, Expires: expiry(o.Expires),
+	}.granted(grant, id.Offer, o.Created))
+	accepted, err := s.Initiate(ctx, wire.StreamRequest{
+		Name: o.Name, URL: h.streamURL(id.Host, o.ID), Token: token.Reveal(), Grant: grant,
 	})
-	accepted, err := s.Initiate(ctx, o.Name, h.streamURL(id.Host, o.ID), token.Reveal())
-	return Answer{Accepted: accepted, Credential: id.CredentialID}, err
+	return Answer{Accepted: accepted, Credential: id.CredentialID, Grant: grant}, err
 }
 
 // identityChanged ends what the identities of a device and its modules no longer
