@@ -57,9 +57,12 @@ func (w *world) addForeign(id, target string) {
 				carry(asked.URL, asked.Token)
 			}
 		}))
-	for _, step := range []mqtt.Token{client.Connect(), client.Subscribe(wire.FilterStreamRequests, 0, nil)} {
-		if !step.WaitTimeout(20*time.Second) || step.Error() != nil {
-			w.t.Fatalf("foreign device: %v", step.Error())
+	for _, step := range []func() mqtt.Token{
+		client.Connect,
+		func() mqtt.Token { return client.Subscribe(wire.FilterStreamRequests, 0, nil) },
+	} {
+		if done := step(); !done.WaitTimeout(20*time.Second) || done.Error() != nil {
+			w.t.Fatalf("foreign device: %v", done.Error())
 		}
 	}
 	w.t.Cleanup(func() {

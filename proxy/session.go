@@ -21,6 +21,7 @@ type streams struct {
 
 // resumer is a stream that outlives its connections: an extended one.
 type resumer interface {
+	Abort(wire.EndReason)
 	NetworkChanged()
 	Window() time.Duration // how long it may be without one
 	// LingerAtMost bounds how long it goes on for its peer's sake once it was closed, and
@@ -50,12 +51,12 @@ func (s *streams) end(grace time.Duration) {
 	s.cancel(nil)
 }
 
-// endAfter makes them end after grace, the closed ones too.
+// endAfter makes them end after grace, those too that were closed before.
 func (s *streams) endAfter(grace time.Duration) *time.Timer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for r := range s.resume {
-		r.LingerAtMost(grace)
+		r.LingerAtMost(max(grace, farewell))
 	}
 	return time.AfterFunc(grace, func() { s.cancel(errStopping) })
 }
@@ -83,9 +84,11 @@ func (s *streams) keep(r resumer) {
 		select {
 		case <-r.Ended():
 		case <-s.ctx.Done():
+			r.Abort(errStopping.Reason) // also one that was closed before all was sent
+			r.LingerAtMost(farewell)
 			select {
 			case <-r.Ended():
-			case <-time.After(farewell):
+			case <-time.After(2 * farewell): // once more for closing its connection
 			}
 		}
 		s.mu.Lock()
@@ -142,8 +145,8 @@ func (s *session) ended(err error, took time.Duration) {
 	s.tell(Event{Kind: Ended, Err: err, Duration: took, Up: s.meter.AToB.Load(), Down: s.meter.BToA.Load()})
 }
 
-// changed is told when the stream has lost its connection and when it has another, with
-// the time of the loss. The first may be before carry has begun.
+// changed is told when the stream has lost its connection and when it has another. The
+// first may be before carry has begun.
 func (s *session) changed(c stream.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,10 +155,11 @@ func (s *session) changed(c stream.Change) {
 		s.tellWaiting()
 		return
 	}
+	waited := time.Since(s.waiting)
 	s.waiting = time.Time{}
 	if s.open {
 		s.traffic.wait(&s.meter, time.Time{})
-		s.tell(Event{Kind: Resumed, Duration: time.Since(c.Since)})
+		s.tell(Event{Kind: Resumed, Duration: waited})
 	}
 }
 

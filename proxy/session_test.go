@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,25 +17,36 @@ import (
 // half is one side of a stream: it reads nothing until it is ended.
 type half struct {
 	end     chan error
+	mu      sync.Mutex
+	closed  bool
 	aborted wire.EndReason
 	changes int // of the network, as it was told
-	linger  time.Duration
+	linger  []time.Duration
 	done    chan struct{} // closed when it has told its peer of its end
 }
 
 func newHalf() *half { return &half{end: make(chan error, 2), done: make(chan struct{})} }
 
-func (h *half) Read([]byte) (int, error)     { return 0, <-h.end }
-func (h *half) Write(p []byte) (int, error)  { return len(p), nil }
-func (h *half) CloseWrite() error            { return nil }
-func (h *half) Close() error                 { return nil }
+func (h *half) Read([]byte) (int, error)    { return 0, <-h.end }
+func (h *half) Write(p []byte) (int, error) { return len(p), nil }
+func (h *half) CloseWrite() error           { return nil }
+func (h *half) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	return nil
+}
 func (h *half) NetworkChanged()              { h.changes++ }
 func (h *half) Window() time.Duration        { return time.Minute }
 func (h *half) Ended() <-chan struct{}       { return h.done }
-func (h *half) LingerAtMost(d time.Duration) { h.linger = d }
+func (h *half) LingerAtMost(d time.Duration) { h.linger = append(h.linger, d) }
 func (h *half) Abort(reason wire.EndReason) {
-	h.aborted = reason
-	h.end <- &stream.EndError{Reason: reason}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed && h.aborted == "" {
+		h.aborted = reason
+		h.end <- &stream.EndError{Reason: reason}
+	}
 }
 
 // bench is a session that carries, and what it told.
@@ -175,12 +187,12 @@ func TestGrace(t *testing.T) {
 		took   time.Duration
 		err    error
 	}{
-		"goes on":         {func(*bench) {}, grace + farewell, errStopping},
+		"goes on":         {func(*bench) {}, grace + 2*farewell, errStopping},
 		"peer soon knows": {func(b *bench) { time.Sleep(grace + time.Second); close(b.leg.done) }, grace + time.Second, errStopping},
 		"ends, and its peer does not know": {func(b *bench) {
 			b.leg.end <- io.EOF
 			b.local.inside().end <- io.EOF
-		}, grace + farewell, nil},
+		}, grace + 2*farewell, nil},
 		"ends": {func(b *bench) {
 			b.leg.end <- io.EOF
 			b.local.inside().end <- io.EOF
@@ -198,8 +210,8 @@ func TestGrace(t *testing.T) {
 				if took := time.Since(began); took != test.took {
 					t.Errorf("ended after %v, want %v", took, test.took)
 				}
-				if b.leg.linger != grace {
-					t.Errorf("may linger for %v, want the grace of %v", b.leg.linger, grace)
+				if got, want := b.leg.linger, []time.Duration{grace, farewell}; !slices.Equal(got, want[:len(got)]) || test.took > grace && len(got) != 2 {
+					t.Errorf("may linger for %v, want %v", got, want)
 				}
 				want := wire.EndReason("")
 				if test.err != nil {
