@@ -76,6 +76,7 @@ type Device struct {
 	mu        sync.Mutex
 	err       error
 	listeners map[string]*listener // by stream name
+	listened  bool                 // Listen has been called
 	nexted    bool                 // Next has been called
 }
 
