@@ -157,7 +157,7 @@ func (d *Device) Close() error {
 	listeners := slices.Collect(maps.Values(d.listeners))
 	d.mu.Unlock()
 	for _, l := range listeners {
-		l.Close()
+		_ = l.Close() // never fails
 	}
 	d.client.Disconnect(uint(farewell.Milliseconds()))
 	d.conn.Close()
