@@ -66,6 +66,9 @@ func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Stream.Read(p)
+	if err == io.EOF { //nolint:errorlint // the end of what the other end had to say, and no cause of a broken stream
+		return n, err
+	}
 	return n, c.failed("read", err)
 }
 
@@ -81,12 +84,11 @@ func (c *conn) Close() error {
 	return c.failed("close", c.Stream.Close())
 }
 
-// failed makes the error of an operation. The end of what the other end had to say
-// stays io.EOF.
+// failed makes the error of an operation, nil if it has none.
 func (c *conn) failed(op string, err error) error {
 	switch {
-	case err == nil, err == io.EOF && op == "read":
-		return err
+	case err == nil:
+		return nil
 	case c.closed.Load() && op != "close":
 		err = net.ErrClosed
 	}

@@ -76,6 +76,7 @@ type Device struct {
 	mu        sync.Mutex
 	err       error
 	listeners map[string]*listener // by stream name
+	listened  bool                 // Listen has been called
 	nexted    bool                 // Next has been called
 }
 
@@ -156,7 +157,7 @@ func (d *Device) Close() error {
 	listeners := slices.Collect(maps.Values(d.listeners))
 	d.mu.Unlock()
 	for _, l := range listeners {
-		l.Close()
+		_ = l.Close() // never fails
 	}
 	d.client.Disconnect(uint(farewell.Milliseconds()))
 	d.conn.Close()

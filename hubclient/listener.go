@@ -22,8 +22,8 @@ const (
 var ErrListening = errors.New("stream name has a listener already")
 
 // Listen takes all requests for streams of that name, as net.Listen takes a port, for
-// http.Serve and its like; other names go to Next as before. While nobody has ever called
-// Next, requests for names without a listener are rejected, as ports without one are.
+// http.Serve and its like; other names go to Next as before. Where Listen has been called
+// and Next never has, requests for names without a listener are rejected.
 // There is no Listen for all names: "" is ErrBadName, and a second listener on a name
 // ErrListening, until the first is closed.
 //
@@ -61,6 +61,7 @@ func (d *Device) register(l *listener) error {
 	if d.listeners == nil {
 		d.listeners = make(map[string]*listener)
 	}
+	d.listened = true
 	d.listeners[name] = l
 	return nil
 }
@@ -73,7 +74,7 @@ func (d *Device) dispatch(r *StreamRequest) bool {
 	queue := d.requests
 	if l := d.listeners[r.Name]; l != nil {
 		queue = l.queue
-	} else if len(d.listeners) > 0 && !d.nexted {
+	} else if d.listened && !d.nexted {
 		return false
 	}
 	select {

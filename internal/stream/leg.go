@@ -105,11 +105,8 @@ func (l *Leg) read(p []byte) (n int, text []byte, err error) {
 func (l *Leg) Next() (c *Chunk, n int, text []byte, err error) {
 	l.reader.Lock()
 	defer l.reader.Unlock()
-	if l.readErr == nil {
-		_, l.readErr = l.patiently(func() (int, error) { return 0, l.ws.wait() })
-	}
-	if l.readErr != nil {
-		return nil, 0, nil, l.readErr
+	if err := l.await(); err != nil {
+		return nil, 0, nil, err
 	}
 	c = chunks.Get().(*chunk)
 	n, text, err = l.read(c[:])
@@ -118,6 +115,14 @@ func (l *Leg) Next() (c *Chunk, n int, text []byte, err error) {
 		c = nil
 	}
 	return c, n, text, err
+}
+
+// await waits until read has something to return.
+func (l *Leg) await() error {
+	if l.readErr == nil {
+		_, l.readErr = l.patiently(func() (int, error) { return 0, l.ws.wait() })
+	}
+	return l.readErr
 }
 
 // patiently reads as long as the peer is not silent for too long.
