@@ -3,7 +3,10 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -285,6 +288,31 @@ func TestExtendedRestart(t *testing.T) {
 	}
 }
 
+// A hub that is killed has told nobody. What it acknowledged is still true at the next.
+func TestExtendedKilled(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	dev, device, service := w.extended("pi-1", time.Minute)
+	d, s := device.join(), service.join()
+	through(t, d, s)
+	brokenOff, other := w.openExtended(dev, device.secret, time.Minute)
+	brokenOff.join().Close(wire.CloseBrokenOff, "reset")
+	w.Log.WaitFor(t, "stream ended", "reason=reset") // it is settled
+
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(w.DataDir)); err != nil { // as the disk is at that moment
+		t.Fatal(err)
+	}
+	again := &world{hubtest.New(t, hub.Options{DataDir: dir}), t}
+	before, after := w.Hub.Address().(*net.TCPAddr).Port, again.Hub.Address().(*net.TCPAddr).Port
+	for _, e := range []*end{device, service, brokenOff, other} {
+		e.w, e.url = again, strings.Replace(e.url, strconv.Itoa(before), strconv.Itoa(after), 1)
+	}
+	d, s = device.join(), service.join()
+	through(t, d, s)
+	brokenOff.wantRefused(http.StatusGone, wire.EndReset)
+	other.wantRefused(http.StatusGone, wire.EndReset)
+}
+
 // Taking access away ends live legs at once, and absent ends at their next join, also
 // when it has been given back meanwhile.
 func TestExtendedRevoked(t *testing.T) {
@@ -333,6 +361,27 @@ func TestExtendedInstance(t *testing.T) {
 	wantEither(t, s, wire.EndInstance)
 	service.wantRefused(http.StatusGone, wire.EndInstance)
 	w.Log.WaitFor(t, "stream ended", "device=pi-1", "reason=instance")
+}
+
+// So it is when the hub was started anew, too.
+func TestExtendedInstanceAfterRestart(t *testing.T) {
+	w := newWorld(t, hub.Options{})
+	dev, device, service := w.extended("pi-1", time.Minute)
+	d, s := device.join(), service.join()
+	through(t, d, s)
+	address, dir := w.Hub.Address().String(), w.DataDir
+	cs := w.AddDevice("other")
+	w.Stop()
+	dev.ended()
+	w = &world{hubtest.New(t, hub.Options{DataDir: dir, Listen: address}), t}
+	service.w = w
+	s = service.join()
+	owner := w.get("pi-1")
+	cs.DeviceID, cs.SharedAccessKey = "pi-1", keyOf(t, owner.Authentication.SymmetricKey.PrimaryKey)
+	l := w.login(cs)
+	l.agents = []string{wire.Offer{Instance: wire.InstanceID(wire.NewInstance()), Window: time.Minute}.Word()}
+	w.connected(l)
+	wantCode(t, s, wire.CloseEnded, "instance")
 }
 
 // wantEither is wantCode for a leg whose partner goes just as the stream ends.

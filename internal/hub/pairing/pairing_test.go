@@ -353,6 +353,15 @@ func TestInstance(t *testing.T) {
 	s.wants()
 	s.join(device, 1)
 	s.wants("pair 2 1")
+	// The service's token may know it.
+	s = resumable(t)
+	if _, refusal := s.Join(Join{Side: service, Counter: 1, Instance: "service", Peer: "device"}, s.now); refusal != nil {
+		t.Fatal(refusal)
+	}
+	s.Control("device")
+	s.wants()
+	s.Control("other")
+	s.wants("ended instance", "close 1 4002 instance")
 }
 
 func TestTooManyJoins(t *testing.T) {
