@@ -18,6 +18,31 @@ func (h *Hub) deviceConnected(s *broker.Session) {
 	id := s.Identity()
 	h.registry.SetConnected(id.Name, true, s.ConnectedAt())
 	h.log.Info("device connected", "device", id.Name)
+	h.mu.Lock()
+	h.sessions[id.Name] = s
+	h.mu.Unlock()
+	h.rendezvous.InstanceChanged(id.Name)
+}
+
+// instance says which process of a device has its control connection up; id is "" if
+// that process has not offered the extended stream.
+func (h *Hub) instance(device string) (id string, connected bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, connected := h.sessions[device]
+	if connected {
+		id = s.Identity().Offer.Instance
+	}
+	return id, connected
+}
+
+// leaveSession forgets a control connection that has gone.
+func (h *Hub) leaveSession(s *broker.Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if name := s.Identity().Name; h.sessions[name] == s {
+		delete(h.sessions, name)
+	}
 }
 
 // deviceReady lets the device be asked for what it has just subscribed to. Each time
@@ -40,6 +65,8 @@ func (h *Hub) deviceDisconnected(s *broker.Session) {
 	if release := h.swapHold(device, nil); release != nil {
 		release()
 	}
+	h.leaveSession(s)
+	h.rendezvous.InstanceChanged(device)
 	h.registry.SetConnected(device, false, time.Now())
 	h.log.Info("device disconnected", "device", device, "dur", time.Since(s.ConnectedAt()), "events", s.Events())
 }

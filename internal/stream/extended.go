@@ -137,10 +137,9 @@ func Join(ctx context.Context, url, token string, o JoinOptions) (*Extended, err
 	case e.failure != nil:
 		err = fmt.Errorf("%w, after: %w", err, e.failure)
 	}
-	// The other end may be there already. It is told, if that can be done soon.
 	e.closed = true
 	e.core.Abort(wire.EndReset)
-	e.core.LingerAtMost(resume.DialTimeout)
+	e.core.LingerAtMost(0) // nobody is left who could wait for that
 	e.pursue()
 	return nil, err
 }

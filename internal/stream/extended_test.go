@@ -77,56 +77,43 @@ func wantFinished(t *testing.T, streams ...*Extended) {
 func TestExtendedOutlivesCuts(t *testing.T) {
 	r := newRelay(t)
 	service, device := r.pair(t, "s", r.options())
-	done := make(chan struct{})
-	cuts := make(chan int)
-	go func() {
-		n := 0
-		for {
-			select {
-			case <-done:
-				cuts <- n
-				return
-			case <-time.After(30 * time.Millisecond):
-				if n++; n%7 == 0 {
+	var wg sync.WaitGroup
+	up, down := noise(1, 16<<20), noise(2, 16<<20)
+	for i, dir := range []struct {
+		from, to *Extended
+		b        []byte
+	}{{service, device, up}, {device, service, down}} {
+		wg.Go(func() {
+			if err := sendAll(dir.from, dir.b); err != nil {
+				t.Error("write:", err)
+			}
+		})
+		wg.Go(func() {
+			var got []byte
+			var err error
+			buf := make([]byte, 10_000)
+			for cuts := 0; err == nil; {
+				var n int
+				n, err = dir.to.Read(buf)
+				if got = append(got, buf[:n]...); len(got) < (cuts+1)*1234567 {
+					continue
+				}
+				if cuts++; i == 0 && cuts%4 == 0 {
 					r.restart()
 				} else {
 					r.cut()
 				}
 			}
-		}
-	}()
-	var wg sync.WaitGroup
-	up, down := noise(1, 12<<20), noise(2, 12<<20)
-	for _, dir := range []struct {
-		from, to *Extended
-		b        []byte
-	}{{service, device, up}, {device, service, down}} {
-		wg.Go(func() {
-			for at := 0; at < len(dir.b); at += 64 << 10 {
-				if _, err := dir.from.Write(dir.b[at:min(at+64<<10, len(dir.b))]); err != nil {
-					t.Error("write:", err)
-					return
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
-			if err := dir.from.CloseWrite(); err != nil {
-				t.Error(err)
-			}
-		})
-		wg.Go(func() {
-			got, err := readEnd(dir.to)
 			if err != io.EOF || !bytes.Equal(got, dir.b) {
 				t.Errorf("got %d bytes and %v, want %d and EOF", len(got), err, len(dir.b))
 			}
 		})
 	}
 	wg.Wait()
-	close(done)
-	if n := <-cuts; n < 5 {
-		t.Errorf("cut %d times only", n)
-	}
 	wantFinished(t, service, device)
-	t.Logf("%d joins", r.joined())
+	if n := r.joined(); n < 10 {
+		t.Errorf("joined %d times only", n)
+	}
 }
 
 // Each direction ends on its own, and an end is shown across a cut.
@@ -426,7 +413,10 @@ func TestExtendedSlowReader(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	_ = device.CloseWrite()
-	wantFinished(t, device)
+	if _, err := readEnd(service); err != io.EOF {
+		t.Error(err)
+	}
+	wantFinished(t, service, device)
 }
 
 // Waiting and resuming are told, in turns.

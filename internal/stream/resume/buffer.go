@@ -48,6 +48,9 @@ func (c *chunk) release(inside bool) {
 // small pieces share one, bulk gets large reads.
 const leastRoom = 16 << 10
 
+// idlePieces is how many pieces an empty buffer may have a place for.
+const idlePieces = 4
+
 // buffer holds the bytes [start, end) of one direction in chunks, first in first out.
 type buffer struct {
 	start, end uint64
@@ -121,9 +124,19 @@ func (b *buffer) trim() {
 		p.release(false)
 		n++
 	}
-	clear(b.pieces[:n])
-	if b.pieces = b.pieces[n:]; len(b.pieces) == 0 {
-		b.pieces = nil // an idle stream holds nothing
+	b.forget(n)
+}
+
+// forget takes the first n pieces out.
+func (b *buffer) forget(n int) {
+	if n == 0 {
+		return
+	}
+	rest := copy(b.pieces, b.pieces[n:])
+	clear(b.pieces[rest:])
+	b.pieces = b.pieces[:rest]
+	if rest == 0 && cap(b.pieces) > idlePieces {
+		b.pieces = nil
 	}
 }
 
@@ -132,7 +145,7 @@ func (b *buffer) empty() {
 	for _, p := range b.pieces {
 		p.release(false)
 	}
-	b.pieces, b.start = nil, b.end
+	b.pieces, b.start = nil, b.end // pinned chunks are in use, and not part of it any more
 }
 
 // tail keeps the last wire.CheckTail bytes of a direction.

@@ -117,6 +117,8 @@ type End struct {
 
 	// Chunks that are being read into or written from.
 	space, legSpace, appOut, frameOut *chunk
+
+	scratch []byte // for texts
 }
 
 // New returns the end of a stream that has just been agreed on, which asks to be

@@ -18,8 +18,10 @@ const (
 	// tell the other end first, for 5 s (section 6).
 	echoTimeout = 10 * time.Second
 	byeTimeout  = 2 * time.Second
-	// refreshAgain is when to try again to get a new token.
+	// refreshAgain is when to join anew if the moment was not quiet or the attempt has
+	// failed, and refreshLater if it has brought no new token.
 	refreshAgain = time.Minute
+	refreshLater = time.Hour
 )
 
 // backoff says when to dial again.
@@ -83,12 +85,12 @@ func (e *End) Opened(join uint64, renewed bool) {
 	if now := e.c.Now(); renewed || e.refresh.IsZero() {
 		e.planRefresh()
 	} else if !now.Before(e.refresh) {
-		e.refresh = now.Add(refreshAgain) // the hub may give one then
+		e.refresh = now.Add(refreshLater)
 	}
 	recv := e.recv()
 	e.ack = acks{recv: recv, limit: e.limit}
 	if e.phase != aborting {
-		e.hello = text(wire.Control{Verb: wire.VerbHello, Join: join, Recv: recv, Limit: e.limit, Check: e.inTail.check(e.in.end)})
+		e.hello = e.text(wire.Control{Verb: wire.VerbHello, Join: join, Recv: recv, Limit: e.limit, Check: e.inTail.check(e.in.end)})
 	}
 }
 

@@ -88,7 +88,7 @@ func (e *End) Next() (Frame, bool) {
 	case e.mayEnd():
 		e.eofSent, e.eofEver = true, true
 		e.early = e.early || !e.paired
-		f.Text = text(wire.Control{Verb: wire.VerbEOF, Final: e.out.end})
+		f.Text = e.text(wire.Control{Verb: wire.VerbEOF, Final: e.out.end})
 	}
 	if f.Text == "" && f.Data == nil {
 		return f, false
@@ -157,7 +157,7 @@ func (e *End) nextData() []byte {
 func (e *End) nextAck() string {
 	recv := e.recv()
 	e.ack = acks{recv: recv, limit: e.limit}
-	return text(wire.Control{Verb: wire.VerbAck, Recv: recv, Limit: e.limit})
+	return e.text(wire.Control{Verb: wire.VerbAck, Recv: recv, Limit: e.limit})
 }
 
 // nextClosing tells the peer that all it sent was delivered, and then that this end is
@@ -171,7 +171,7 @@ func (e *End) nextClosing() string {
 		if e.peerDone {
 			e.bye()
 		}
-		return text(wire.Control{Verb: wire.VerbDone})
+		return e.text(wire.Control{Verb: wire.VerbDone})
 	}
 	return ""
 }
@@ -184,7 +184,7 @@ func (e *End) nextAbort() string {
 	}
 	e.abortSent, e.hello = true, ""
 	e.close(wire.CloseBrokenOff, e.outcome)
-	return text(wire.Control{Verb: wire.VerbAbort, Reason: e.outcome})
+	return e.text(wire.Control{Verb: wire.VerbAbort, Reason: e.outcome})
 }
 
 // close has the leg closed; the hub's answer is waited for.
@@ -194,7 +194,10 @@ func (e *End) close(code int, reason wire.EndReason) {
 	e.do(Action{Kind: ActClose, Join: e.leg, Code: code, Reason: reason})
 }
 
-func text(c wire.Control) string { return string(c.Append(nil)) }
+func (e *End) text(c wire.Control) string {
+	e.scratch = c.Append(e.scratch[:0])
+	return string(e.scratch)
+}
 
 // acked takes what the peer says it has received, and how far it takes more.
 func (e *End) acked(recv, limit uint64) bool {
