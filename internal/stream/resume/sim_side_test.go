@@ -21,6 +21,7 @@ type side struct {
 	allowed int
 
 	pairedAt    time.Duration // when it was so last
+	tokenAt     time.Duration // when its token was made
 	met, judged bool
 
 	// The writer of the leg.
@@ -145,7 +146,7 @@ func (w *side) dial(join uint64) {
 	if w.s.rule == helloAtDial {
 		w.saved[join] = w.helloNow(join)
 	}
-	if w.offline || !s.hub.up {
+	if w.offline || !s.hubUp {
 		if s.chance(50) {
 			s.after(s.upTo(10*time.Millisecond), func() { w.failed(join, nil) })
 		} else {
@@ -165,12 +166,12 @@ func (w *side) dial(join uint64) {
 	if !s.calm && s.chance(s.plan.doubled) {
 		// A proxy on the way repeats the request; the answer to the first is lost.
 		first := newConn(s, w.side, join)
-		s.hub.underWay++
+		s.underWay++
 		first.up.putIn(item{kind: isJoin}, delay)
 		s.after(delay+s.upTo(20*time.Second), func() { first.hangUp() })
 		delay += s.upTo(s.plan.latency)
 	}
-	s.hub.underWay++
+	s.underWay++
 	c.up.putIn(item{kind: isJoin}, delay)
 	s.after(DialTimeout, func() { w.failed(join, c) })
 }
@@ -350,6 +351,9 @@ func (w *side) opened(c *conn, renewed bool) {
 	newest := w.e.attempt == c.join
 	w.e.Opened(c.join, renewed)
 	if newest {
+		if renewed {
+			w.tokenAt = w.s.now
+		}
 		w.mutateOpened(c.join)
 	}
 	w.drain()

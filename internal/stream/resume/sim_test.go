@@ -29,14 +29,37 @@ type sim struct {
 	plan  plan
 	rule  rule // the one that is switched off
 	sides [2]*side
-	hub   *hub
 	pool  *countingPool
+
+	// The hub, what there is of it or only a model, and what it is known for.
+	real     bool
+	hub      anyHub
+	hubUp    bool
+	closed   bool // by the operator
+	revoked  bool
+	instance int // of the device's control connection; the first is 1
+	underWay int // joins that have not come to the hub
+	// forgetful is a hub that has lost the device's instance, which it has from the
+	// device's join only, with its memory.
+	forgetful bool
 
 	budget  *Budget
 	calm    bool // no more faults
 	failure string
 	trace   []string
 	tracing bool
+}
+
+// anyHub is a hub as the legs and the faults see it.
+type anyHub interface {
+	take(*conn, *item) bool // what has come from an end; false: not now
+	room(*conn)             // more can be written
+	kill()                  // and started again some time later
+	stop()                  // the same, with SIGTERM
+	recover()               // it is up again by now
+	operatorClose()
+	revoke()
+	control(instance int) // connected, of the device
 }
 
 type event struct {
@@ -229,9 +252,9 @@ func newPlan(r *rand.Rand) plan {
 }
 
 // newSim makes the schedule of a seed.
-func newSim(seed uint64, off rule) *sim {
+func newSim(seed uint64, real bool, off rule) *sim {
 	r := rand.New(rand.NewPCG(seed, 0x6661727))
-	s := &sim{seed: seed, rand: r, start: time.Unix(1_700_000_000, 0), plan: newPlan(r), rule: off}
+	s := &sim{seed: seed, rand: r, start: time.Unix(1_700_000_000, 0), plan: newPlan(r), real: real, rule: off}
 	return s
 }
 
@@ -243,7 +266,12 @@ func (s *sim) run() string {
 	if s.chance(5) {
 		s.budget = NewBudget(1)
 	}
-	s.hub = newHub(s)
+	s.hubUp, s.instance = true, 1
+	if s.real {
+		s.hub = newCoreHub(s)
+	} else {
+		s.hub = newHub(s)
+	}
 	for i := range s.sides {
 		s.sides[i] = newSide(s, i)
 	}
@@ -283,7 +311,7 @@ func (s *sim) relax() {
 	s.hub.recover()
 	for _, w := range s.sides {
 		w.offline = false
-		w.allowed = 3 + s.hub.underWay
+		w.allowed = 3 + s.underWay
 		w.dials = 0
 	}
 	s.logf("no more faults")
@@ -342,7 +370,7 @@ func (s *sim) fault(kind fault) {
 
 // honest reports that nobody has ended the stream on purpose, or died.
 func (s *sim) honest() bool {
-	return !s.hub.closedByOperator && !s.hub.revoked && !s.sides[0].aborted && !s.sides[1].aborted &&
+	return !s.closed && !s.revoked && !s.sides[0].aborted && !s.sides[1].aborted &&
 		!s.sides[0].dead && !s.sides[1].dead
 }
 
