@@ -31,9 +31,11 @@ func Example_http() {
 		fmt.Println(err)
 		return
 	}
-	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "this is %s\n", r.Host)
-	}))
+	})}
+	defer server.Close()
+	go func() { _ = server.Serve(listener) }()
 
 	// Anywhere else.
 	service, err := hubclient.NewService(hub.service(), hubclient.Options{})

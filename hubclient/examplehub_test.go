@@ -22,7 +22,9 @@ func startHub() exampleHub {
 	ctx, cancel := context.WithCancel(context.Background())
 	tb := &exampleTB{ctx: ctx}
 	tb.Cleanup(cancel)
-	return exampleHub{hubtest.New(tb, hub.Options{}), tb.cleanUp}
+	server := hubtest.New(tb, hub.Options{})
+	tb.Cleanup(func() { hubclient.AwaitStreams(tb) })
+	return exampleHub{server, tb.cleanUp}
 }
 
 func (h exampleHub) service() hubclient.ConnectionString { return h.server.ConnectionString("service") }

@@ -7,15 +7,18 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/farportio/farport/internal/wire"
 )
 
 // A listener keeps maxBacklog requests for Accept to be called, and opens maxOpening
-// streams at once while it is.
+// streams at once while it is. One that is being opened when the listener is closed gets
+// closeGrace: the device has said yes, and only a leg can take that back.
 const (
 	maxBacklog = 64
 	maxOpening = 16
+	closeGrace = 2 * time.Second
 )
 
 // ErrListening is what Listen returns for a name that has a listener already.
@@ -36,7 +39,7 @@ var ErrListening = errors.New("stream name has a listener already")
 // wait, and ends streams that Accept has not returned. The caller closes it; Device.Close
 // does as well.
 func (d *Device) Listen(service string) (net.Listener, error) {
-	l := &listener{device: d, addr: Addr{Target(d.hub.cs), service}, queue: make(chan *StreamRequest, maxBacklog), opened: make(chan net.Conn)}
+	l := &listener{device: d, addr: Addr{Target(d.hub.cs), service}, queue: make(chan *StreamRequest, maxBacklog), opened: make(chan net.Conn), closed: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if err := d.register(l); err != nil {
 		l.cancel()
@@ -91,7 +94,8 @@ type listener struct {
 	addr   Addr
 	queue  chan *StreamRequest // from dispatch
 	opened chan net.Conn       // nil for a stream that came to nothing
-	ctx    context.Context     // ends with Close
+	closed chan struct{}
+	ctx    context.Context // of opening streams
 	cancel context.CancelFunc
 
 	opening atomic.Int32   // streams that Accept has begun to open, until it takes them
@@ -112,11 +116,10 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		select {
-		case <-l.ctx.Done():
+		case <-l.closed:
 		case <-l.device.gone:
 		case r := <-queue:
-			l.opening.Add(1)
-			l.working.Go(func() { l.open(r) })
+			l.begin(r)
 		case c := <-l.opened:
 			l.opening.Add(-1)
 			if c != nil {
@@ -128,13 +131,27 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // over is why the listener accepts no more, nil while it does.
 func (l *listener) over() error {
-	if l.ctx.Err() != nil {
+	select {
+	case <-l.closed:
 		return l.failed("accept", net.ErrClosed)
+	default:
 	}
 	if err := l.device.Err(); err != nil {
 		return l.failed("accept", err)
 	}
 	return nil
+}
+
+// begin opens a stream in the background, unless the listener is closed.
+func (l *listener) begin(r *StreamRequest) {
+	l.device.mu.Lock()
+	defer l.device.mu.Unlock()
+	if l.device.listeners[l.addr.Service] != l {
+		l.device.rejectSoon(r.asked)
+		return
+	}
+	l.opening.Add(1)
+	l.working.Go(func() { l.open(r) })
 }
 
 // open accepts one request and hands the stream to Accept.
@@ -151,7 +168,7 @@ func (l *listener) open(r *StreamRequest) {
 	select {
 	case l.opened <- c:
 		return
-	case <-l.ctx.Done():
+	case <-l.closed:
 	case <-l.device.gone:
 	}
 	if c != nil {
@@ -159,23 +176,27 @@ func (l *listener) open(r *StreamRequest) {
 	}
 }
 
-// Close stops listening and waits until nothing of it is running. It may be called twice.
+// Close stops listening and waits until nothing of it is running, a few seconds at most.
+// It may be called twice.
 func (l *listener) Close() error {
 	l.device.mu.Lock()
-	if l.device.listeners[l.addr.Service] == l {
+	if l.device.listeners[l.addr.Service] == l { // the first Close
 		delete(l.device.listeners, l.addr.Service)
+		close(l.closed)
 	}
 	l.device.mu.Unlock()
-	l.cancel()
-	for {
+	for len(l.queue) > 0 { // nothing comes in any more
 		select {
 		case r := <-l.queue:
 			l.device.rejectSoon(r.asked)
 		default:
-			l.working.Wait()
-			return nil
 		}
 	}
+	late := time.AfterFunc(closeGrace, l.cancel)
+	l.working.Wait()
+	late.Stop()
+	l.cancel()
+	return nil
 }
 
 func (l *listener) failed(op string, err error) error {

@@ -241,8 +241,7 @@ func TestListenClose(t *testing.T) {
 		dialled <- c
 	}()
 	r := <-l.queue
-	l.opening.Add(1)
-	l.working.Go(func() { l.open(r) }) // as an Accept does that returns another stream
+	l.begin(r) // as an Accept does that returns another stream
 	untaken := <-dialled
 	if untaken == nil {
 		return

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +37,7 @@ const (
 func newEnds(t *testing.T, kind bool) ends {
 	t.Helper()
 	server := hubtest.New(t, realhub.Options{})
+	t.Cleanup(func() { AwaitStreams(t) })
 	s, err := NewService(server.ConnectionString("service"), Options{Proxy: noProxy})
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +52,27 @@ func newEnds(t *testing.T, kind bool) ends {
 	}
 	t.Cleanup(func() { d.Close() })
 	return ends{server, s, d}
+}
+
+// AwaitStreams waits for extended streams that were closed: each goes on for as long as it
+// takes the other end to know, which without a hub is long.
+func AwaitStreams(t testing.TB) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	stacks := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(stacks, true)
+		if !strings.Contains(string(stacks[:n]), "stream.(*Extended)") {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("streams go on:\n%s", stacks[:n])
+		}
+	}
 }
 
 func (e ends) listen(t *testing.T, service string) net.Listener {
