@@ -38,7 +38,7 @@ var topLevel = []string{
 // aside. A package that is not here may import nothing of ours.
 var mayImport = map[string][]string{
 	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster"},
-	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/wire"},
+	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/netwatch", "internal/wire"},
 	"hubclient":                    {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/stream":              {"internal/wire", "internal/backoff", "internal/stream/resume"},
 	"internal/stream/resume":       {"internal/wire"},
@@ -53,6 +53,7 @@ var mayImport = map[string][]string{
 	"internal/hub/portal":          {"internal/wire", "internal/credential", "internal/stream", "internal/hub/registry"},
 	"internal/hub/cluster":         {"internal/hub", "internal/hub/store"},
 	"internal/hubtest":             {"internal/hub", "internal/credential", "internal/wire"},
+	"internal/netwatch":            {},
 	"internal/skip":                {},
 }
 

@@ -294,6 +294,9 @@ func (e *Extended) LingerAtMost(d time.Duration) {
 	e.pursue()
 }
 
+// Window is how long the stream may be without its peer, as it was agreed on.
+func (e *Extended) Window() time.Duration { return e.o.Window }
+
 // Ended is closed when nothing is left of the stream: the other end knows how it has
 // ended, or the time for telling it is over.
 func (e *Extended) Ended() <-chan struct{} { return e.ended }
