@@ -45,6 +45,7 @@ type sim struct {
 
 	budget  *Budget
 	calm    bool // no more faults
+	calmAt  time.Duration
 	failure string
 	trace   []string
 	tracing bool
@@ -160,6 +161,7 @@ const (
 	revoke
 	outage
 	renewal // an end joins anew, make before break
+	sleep   // of a machine
 )
 
 func newPlan(r *rand.Rand) plan {
@@ -178,7 +180,7 @@ func newPlan(r *rand.Rand) plan {
 	if r.IntN(10) > 0 {
 		p.count = r.IntN(12)
 	}
-	p.kinds = []fault{cutLegs, cutLegs, cutLegs, blackLegs, networkChange, killHub, stopHub, outage, renewal, renewal}
+	p.kinds = []fault{cutLegs, cutLegs, cutLegs, blackLegs, networkChange, killHub, stopHub, outage, renewal, renewal, sleep}
 	if r.IntN(4) == 0 {
 		p.kinds = append(p.kinds, abortApp)
 	}
@@ -307,19 +309,20 @@ func (s *sim) faults() {
 
 // relax is the end of the faults.
 func (s *sim) relax() {
-	s.calm = true
+	s.calm, s.calmAt = true, s.now
 	s.hub.recover()
 	for _, w := range s.sides {
 		w.offline = false
 		w.allowed = 3 + s.underWay
 		w.dials = 0
+		w.wake()
 	}
 	s.logf("no more faults")
 }
 
 func (s *sim) fault(kind fault) {
 	w := s.sides[s.rand.IntN(2)]
-	if s.calm || w.dead {
+	if s.calm || w.dead || w.asleep {
 		return
 	}
 	s.logf("fault %d at %d", kind, w.side)
@@ -353,6 +356,8 @@ func (s *sim) fault(kind fault) {
 			w.e.refresh = s.clock()
 			w.arm()
 		}
+	case sleep:
+		w.fallAsleep(s.upTo(40 * time.Second))
 	case outage:
 		w.offline = true
 		for _, c := range w.open() {
@@ -360,7 +365,7 @@ func (s *sim) fault(kind fault) {
 		}
 		s.after(s.upTo(5*time.Second), func() {
 			w.offline = false
-			if !w.dead && s.chance(50) {
+			if !w.dead && !w.asleep && s.chance(50) {
 				w.e.NetworkChanged()
 				w.drain()
 			}
