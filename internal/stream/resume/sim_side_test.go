@@ -423,7 +423,7 @@ func (w *side) arm() {
 		w.tickAt = time.Time{}
 		c := w.conns[w.e.leg]
 		dead := w.e.leg != 0 && !w.e.shutting && c != nil && c.alive() && !w.e.path.deadAt().IsZero() && !w.s.clock().Before(w.e.path.deadAt())
-		if dead && !w.e.path.changed && w.s.now-w.awake > time.Minute && w.s.now-w.peer().awake > time.Minute {
+		if dead && !w.e.path.changed && !w.peer().asleep && w.s.now-w.awake > time.Minute && w.s.now-w.peer().awake > time.Minute {
 			w.s.failf("side %d takes leg %d for dead, which is not", w.side, w.e.leg)
 		}
 		w.e.Tick()
