@@ -86,7 +86,7 @@ func (h *coreHub) room(c *conn) {
 		from := l.partner
 		h.s.after(0, func() {
 			if from.stuck {
-				from.heard = h.s.now
+				from.stuck, from.heard = false, h.s.now
 				from.c.up.pump()
 			}
 		})
