@@ -26,7 +26,9 @@ func (e *EndError) Unwrap() error { return e.Cause }
 
 // Lost reports whether the stream was lost, with the network or the hub, rather
 // than broken off on purpose.
-func (e *EndError) Lost() bool { return e.Reason == wire.EndNetwork || e.Reason == wire.EndStopping }
+func (e *EndError) Lost() bool {
+	return e.Reason == wire.EndNetwork || e.Reason == wire.EndStopping || e.Reason == wire.EndLost
+}
 
 // fail turns the first read error into what Read returns from then on.
 func (c *Conn) fail(err error) {

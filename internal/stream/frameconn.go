@@ -219,19 +219,37 @@ func (f *frameConn) sendPongs() {
 	}
 }
 
-// scratch holds frames that are being written: a header and a chunk.
-var scratch = sync.Pool{New: func() any { return new([maxHeader + wire.Chunk]byte) }}
+// scratch holds frames that are being written: a header and a chunk, behind the texts
+// that go with it.
+var scratch = sync.Pool{New: func() any { return new(frames) }}
+
+type frames [maxHeader + wire.Chunk + textRoom]byte
+
+// textRoom is what the texts that are written together take.
+const textRoom = 4 * (maxHeader + wire.MaxControl)
 
 // write sends p, of at most wire.Chunk bytes, as one message in one write.
 func (f *frameConn) write(op byte, p []byte, deadline time.Time) error {
+	return f.writeMessages(nil, op, p, deadline)
+}
+
+// writeMessages is write behind some texts of textRoom together. p may be nil: no message.
+func (f *frameConn) writeMessages(texts []string, op byte, p []byte, deadline time.Time) error {
 	if err := f.lock(deadline); err != nil {
 		return err
 	}
 	defer f.unlock()
 	f.writeBy(deadline)
 	f.records.gather()
-	buf := scratch.Get().(*[maxHeader + wire.Chunk]byte)
-	_, err := f.Conn.Write(f.frame(buf[:0], op, p))
+	buf := scratch.Get().(*frames)
+	out := buf[:0]
+	for _, text := range texts {
+		out = f.frame(out, opText, []byte(text))
+	}
+	if p != nil {
+		out = f.frame(out, op, p)
+	}
+	_, err := f.Conn.Write(out)
 	scratch.Put(buf) // before a flush that may take long
 	return f.wrote(errors.Join(err, f.records.flush()))
 }

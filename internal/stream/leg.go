@@ -28,6 +28,7 @@ type Leg struct {
 	born    time.Time
 	heard   atomic.Int64 // the last sign of life: a time.Duration since born
 	silence atomic.Int64 // that reading puts up with: a time.Duration; 0 for any
+	theirs  atomic.Bool  // the peer's close frame has come
 
 	reader  sync.Mutex // held by whoever reads frames
 	readErr error      // first one, kept; guarded by reader
@@ -91,7 +92,7 @@ func (l *Leg) read(p []byte) (n int, text []byte, err error) {
 			l.hear()
 		}
 		if err != nil {
-			l.readErr = err
+			l.failed(err)
 		}
 		if (n > 0 || text != nil) && !l.isClosing() {
 			return n, text, nil
@@ -105,11 +106,8 @@ func (l *Leg) read(p []byte) (n int, text []byte, err error) {
 func (l *Leg) Next() (c *Chunk, n int, text []byte, err error) {
 	l.reader.Lock()
 	defer l.reader.Unlock()
-	if l.readErr == nil {
-		_, l.readErr = l.patiently(func() (int, error) { return 0, l.ws.wait() })
-	}
-	if l.readErr != nil {
-		return nil, 0, nil, l.readErr
+	if err := l.await(); err != nil {
+		return nil, 0, nil, err
 	}
 	c = chunks.Get().(*chunk)
 	n, text, err = l.read(c[:])
@@ -118,6 +116,22 @@ func (l *Leg) Next() (c *Chunk, n int, text []byte, err error) {
 		c = nil
 	}
 	return c, n, text, err
+}
+
+// await waits until read has something to return.
+func (l *Leg) await() error {
+	if l.readErr == nil {
+		if _, err := l.patiently(func() (int, error) { return 0, l.ws.wait() }); err != nil {
+			l.failed(err)
+		}
+	}
+	return l.readErr
+}
+
+func (l *Leg) failed(err error) {
+	l.readErr = err
+	_, closed := errors.AsType[*CloseFrame](err)
+	l.theirs.Store(closed)
 }
 
 // patiently reads as long as the peer is not silent for too long.
@@ -169,17 +183,18 @@ func (l *Leg) WriteText(p []byte, deadline time.Time) error {
 func (l *Leg) Ping() { l.ws.sendPing() }
 
 // sendClose sends a close frame, if it can be written within lastWords. It is the last
-// thing that is written; reading goes on.
-func (l *Leg) sendClose(code int, text string) {
-	// A failure means that the leg is gone, or stuck.
-	_ = l.ws.control(opClose, append(binary.BigEndian.AppendUint16(nil, uint16(code)), text...), lastWords, lastWords)
+// thing that is written; reading goes on. It reports whether that was done now; a failure
+// means that it was done before, or that the leg is gone or stuck.
+func (l *Leg) sendClose(code int, text string) bool {
+	return nil == l.ws.control(opClose, append(binary.BigEndian.AppendUint16(nil, uint16(code)), text...), lastWords, lastWords)
 }
 
 // Close hangs up in good order: it sends a close frame, unless one went out before or
 // somebody is stuck in writing, drops what still comes until the peer has answered or
 // hung up, and frees the leg. It takes a few lastWords at most.
 func (l *Leg) Close(code int, text string) {
-	l.sendClose(code, text)
+	second := l.theirs.Load()
+	second = l.sendClose(code, text) && second
 	l.ws.silence(time.Now())
 	l.mu.Lock()
 	if l.closed {
@@ -190,18 +205,18 @@ func (l *Leg) Close(code int, text string) {
 	l.closing = true
 	l.mu.Unlock()
 	if !l.ws.isStuck() {
-		l.seeOff()
+		l.seeOff(second)
 	}
 	l.Drop()
 }
 
 // seeOff drops what still comes. Hanging up with bytes unread makes TCP reset the
 // connection, which could overtake our close frame.
-func (l *Leg) seeOff() {
+func (l *Leg) seeOff(second bool) {
 	l.reader.Lock()
 	defer l.reader.Unlock()
-	if _, theirs := errors.AsType[*CloseFrame](l.readErr); theirs {
-		_, _ = io.Copy(io.Discard, l.ws.Conn) // ours was the answer: the peer hangs up
+	if second { // ours was the answer: the peer hangs up
+		_, _ = io.Copy(io.Discard, l.ws.Conn)
 		return
 	}
 	buf := chunks.Get().(*chunk)

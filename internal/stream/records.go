@@ -52,10 +52,10 @@ func (nothing) Error() string   { return "nothing more has arrived" }
 func (nothing) Timeout() bool   { return true }
 func (nothing) Temporary() bool { return true }
 
-// recordBuffer has room for a chunk with its frame header, and for what TLS adds
-// to the five records that take (RFC 8446 §5.2: 256 bytes each at most).
+// recordBuffer has room for a chunk with its frame header behind some texts, and for what
+// TLS adds to the five records that take (RFC 8446 §5.2: 256 bytes each at most).
 type recordBuffer struct {
-	b [wire.Chunk + maxHeader + 5*(recordHeader+256)]byte
+	b [wire.Chunk + maxHeader + textRoom + 5*(recordHeader+256)]byte
 }
 
 var recordBuffers = sync.Pool{New: func() any { return new(recordBuffer) }}
