@@ -153,6 +153,11 @@ func (s *sim) outcomes() {
 		if w.dead {
 			continue
 		}
+		for _, c := range w.open() {
+			if !c.said && c.closing == nil {
+				s.failf("side %d leaves the connection of join %d open", w.side, c.join)
+			}
+		}
 		p := w.peer()
 		outcome := w.e.Outcome()
 		s.logf("%d: outcome %s", w.side, name(outcome))
