@@ -30,8 +30,15 @@ func TestDeadPath(t *testing.T) {
 	if dead, pinged := s.silence(); dead != 15*time.Second || pinged != 10*time.Second {
 		t.Errorf("idle: dead after %v, pinged after %v", dead, pinged)
 	}
-	want := 5 * time.Second
 	s.open(0)
+	s.write(100)
+	s.next("100 bytes")
+	s.message("A 100 262144")
+	if dead, _ := s.silence(); dead != 15*time.Second {
+		t.Errorf("when all is acknowledged: dead after %v", dead)
+	}
+	want := 5 * time.Second
+	s.open(100)
 	s.write(100)
 	s.next("100 bytes")
 	for range 6 { // each verdict is followed by a join at once
@@ -39,12 +46,12 @@ func TestDeadPath(t *testing.T) {
 			t.Errorf("busy: dead after %v, pinged after %v; want %v", dead, pinged, want)
 		}
 		want = min(2*want, time.Minute)
-		s.open(0)
+		s.open(100)
 		s.next("100 bytes")
 	}
 	s.pass(59 * time.Second) // at 60 s it would be dead
 	s.Heard(s.leg)
-	s.message("A 100 262144")
+	s.message("A 200 262144")
 	s.pass(2 * time.Second)
 	s.Heard(s.leg) // a minute after the verdict
 	s.write(100)

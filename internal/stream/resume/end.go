@@ -26,7 +26,7 @@ type Config struct {
 	// framing without resume: losing the leg is losing the stream.
 	Window time.Duration
 	// Linger bounds how long an end that is done goes on for the other end's sake. Zero
-	// means the Window, and 60 s at most (section 4).
+	// means the Window, 60 s at most, and 60 s without a Window (section 4).
 	Linger time.Duration
 	Budget *Budget          // shared by the streams of a process; nil means one of its own
 	Now    func() time.Time // with a monotonic clock

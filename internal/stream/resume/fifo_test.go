@@ -139,8 +139,8 @@ func (p *couple) carry(i int) {
 }
 
 // run moves all that can be moved, and lets time pass for what waits for it.
-func (p *couple) run(for_ time.Duration) {
-	for until := p.now.Add(for_); p.now.Before(until); p.now = p.now.Add(50 * time.Millisecond) {
+func (p *couple) run(long time.Duration) {
+	for until := p.now.Add(long); p.now.Before(until); p.now = p.now.Add(50 * time.Millisecond) {
 		for p.step() {
 		}
 		for _, e := range p.ends {

@@ -84,6 +84,15 @@ func (w *side) inTime() {
 	s, e := w.s, w.e
 	if e.paired {
 		w.pairedAt, w.met = s.now, true
+		if age := s.now - w.tokenAt; s.plan.renews && e.phase == running && age > wire.ResumeTokenLife/12*11+10*time.Minute {
+			s.failf("side %d has a token of %v ago", w.side, age)
+		}
+	}
+	if s.counted() && s.calm && e.phase == running && !e.paired && s.now-max(s.calmAt, w.pairedAt) > 80*time.Second {
+		s.failf("side %d is not connected %v after the faults", w.side, s.now-s.calmAt)
+	}
+	if e.phase == closing && w.cleanAt == 0 {
+		w.cleanAt = s.now
 	}
 	if !w.judged && e.outcome != "" {
 		w.judged = true
@@ -111,11 +120,24 @@ func (w *side) inTime() {
 
 // alive reports that a leg leads to the hub, and that nothing behind the hub holds it up.
 func (c *conn) alive() bool {
-	if c.up.black || c.down.black || c.up.shut || c.down.shut || c.hubGone || c.leg == nil || c.s.plan.rate > 0 {
+	if c.up.black || c.down.black || c.up.shut || c.down.shut || c.hubGone || c.s.plan.rate > 0 {
+		return false
+	}
+	if c.s.real {
+		return c.real.alive()
+	}
+	if c.leg == nil {
 		return false
 	}
 	p := c.leg.partner
 	return !c.leg.closing && (p == nil || !p.c.down.black && !p.c.down.shut)
+}
+
+// silent is a leg that the hub gives up because it hears nothing from it.
+func (s *sim) silent(c *conn, closing bool) {
+	if c.side != nil && !c.side.asleep && s.now-c.side.awake > time.Minute && !c.side.dead && !c.hungUp && !c.up.black && !c.up.shut && !closing {
+		s.failf("the hub gives up a leg of side %d whose end is alive", c.from)
+	}
 }
 
 // counted reports that dials are counted: nothing slow or hidden is in the way.
@@ -123,6 +145,9 @@ func (s *sim) counted() bool { return s.plan.rate == 0 && s.plan.window > 0 && s
 
 // outcomes is what holds in the end (section 12, 2, 4 and 5).
 func (s *sim) outcomes() {
+	if last := max(s.sides[0].cleanAt, s.sides[1].cleanAt); s.plan.count == 0 && s.counted() && s.now-max(last, s.calmAt) > 3*time.Second {
+		s.failf("the ends linger for %v, though nothing went wrong", s.now-last)
+	}
 	killed := s.sides[0].dead || s.sides[1].dead
 	for _, w := range s.sides {
 		if w.dead {
@@ -151,15 +176,15 @@ func (s *sim) outcomes() {
 			if outcome == wire.EndLost && s.plan.window > time.Minute && !killed {
 				s.failf("side %d has waited for the window", w.side)
 			}
-			if outcome == wire.EndLost && s.plan.window > time.Minute && w.side == service && s.hub.instant == 2 {
+			if outcome == wire.EndLost && s.plan.window > time.Minute && w.side == service && s.instance == 2 && !s.forgetful && (w.met || !s.real) {
 				s.failf("side %d has waited for the window, though the device has another instance", w.side)
 			}
 		}
-		if p.aborted && !killed && w.e.outcome != wire.EndFinished && w.e.outcome != p.e.outcome && !w.aborted && !s.hub.closedByOperator && !s.hub.revoked && s.plan.window > 0 {
+		if p.aborted && !killed && w.e.outcome != wire.EndFinished && w.e.outcome != p.e.outcome && !w.aborted && !s.closed && !s.revoked && s.plan.window > 0 {
 			s.failf("side %d: outcome %s, the other one %s", w.side, outcome, p.e.outcome)
 		}
 	}
-	if s.hub.closedByOperator || s.hub.revoked {
+	if s.closed || s.revoked {
 		return // checked by whoever comes later
 	}
 	if n := len(s.pool.out); n != 0 {

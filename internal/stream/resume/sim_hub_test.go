@@ -10,10 +10,8 @@ import (
 // knows one stream.
 type hub struct {
 	s        *sim
-	up       bool
 	draining bool
 	life     int // of its process
-	underWay int // joins that have not reached it
 
 	// In memory.
 	highest [2]uint64
@@ -23,12 +21,9 @@ type hub struct {
 	aborter int // side whose 4004 or join must not be answered yet; -1: none
 	known   bool
 	idle    int // counts changes of the legs
-	instant int // of the device's control connection
 
 	// On disk.
-	disk             wire.EndReason
-	closedByOperator bool
-	revoked          bool
+	disk wire.EndReason
 }
 
 // leg is a connection that was admitted.
@@ -49,7 +44,7 @@ type leg struct {
 }
 
 func newHub(s *sim) *hub {
-	h := &hub{s: s, up: true, instant: 1}
+	h := &hub{s: s}
 	h.forget()
 	return h
 }
@@ -62,7 +57,7 @@ func (h *hub) forget() {
 // take takes what has come from an end; false: not now.
 func (h *hub) take(c *conn, i *item) bool {
 	if i.kind == isJoin {
-		h.underWay--
+		h.s.underWay--
 		h.join(c)
 		return true
 	}
@@ -94,13 +89,14 @@ func (h *hub) take(c *conn, i *item) bool {
 
 // room says that more can be written to a connection.
 func (h *hub) room(c *conn) {
-	if l := c.leg; l != nil && l.partner != nil && l.partner.stuck && h.up {
+	if l := c.leg; l != nil && l.partner != nil && l.partner.stuck && h.s.hubUp {
 		from := l.partner
 		h.s.after(0, func() {
 			if from.stuck {
 				if h.s.rule != timeoutWhileStuck {
 					from.heard = h.s.now
 				}
+				from.stuck = false
 				from.c.up.pump()
 			}
 		})
@@ -143,7 +139,7 @@ func (h *hub) refuse(c *conn, r Refusal) {
 // join answers a request (section 2).
 func (h *hub) join(c *conn) {
 	s := c.from
-	if !h.up {
+	if !h.s.hubUp {
 		c.hubHangUp()
 		return
 	}
@@ -152,7 +148,7 @@ func (h *hub) join(c *conn) {
 	case h.s.rule == refused404 && h.s.chance(20), h.s.rule == nothing && !h.s.calm && h.s.chance(2):
 		h.refuse(c, Refusal{Status: 404})
 		return
-	case h.revoked:
+	case h.s.revoked:
 		h.refuse(c, Refusal{Status: 410, End: wire.EndRevoked})
 		return
 	}
@@ -184,13 +180,13 @@ func (h *hub) join(c *conn) {
 	c.leg = l
 	h.all = append(h.all, l)
 	c.down.put(item{kind: isOpen, renewed: h.s.plan.renews})
-	old, other := h.legs[s], h.legs[1-s]
+	old := h.legs[s]
 	h.legs[s] = l
 	if old != nil {
 		h.close(old, wire.CloseReplaced, "")
 		h.depart(old)
 	}
-	other = h.legs[1-s]
+	other := h.legs[1-s]
 	if h.s.rule == evictWaiting && other != nil && !other.paired && again {
 		h.close(other, wire.ClosePeerAway, "")
 		h.legs[1-s] = nil
@@ -209,7 +205,7 @@ func (h *hub) pair() {
 	if (a.paired || b.paired) && (h.s.rule != keepSurvivor || a.partner != nil || b.partner != nil) {
 		return
 	}
-	if h.closedByOperator || h.revoked {
+	if h.s.closed || h.s.revoked {
 		h.s.failf("the hub pairs legs of a stream that was ended")
 	}
 	a.partner, b.partner, a.paired, b.paired = b, a, true, true
@@ -364,14 +360,14 @@ func (h *hub) settled() {
 
 // instance ends the stream of a device's process that is no more (section 6).
 func (h *hub) instance() {
-	if h.known && h.instant == 2 && h.legs[device] == nil && h.up {
+	if h.known && h.s.instance == 2 && h.legs[device] == nil && h.s.hubUp {
 		h.end(wire.EndInstance, -1)
 	}
 }
 
 // control is a control connection of the device, from another instance.
 func (h *hub) control(instance int) {
-	h.instant = instance
+	h.s.instance = instance
 	if h.s.rule != instanceOnBreak {
 		h.instance()
 	}
@@ -404,9 +400,7 @@ func (h *hub) watch(l *leg) {
 	}
 	if now-l.heard >= wire.HubSilence {
 		h.s.logf("hub: leg %d of %d is silent", l.c.join, l.side)
-		if c := l.c; c.side != nil && !c.side.dead && !c.hungUp && !c.up.black && !c.up.shut && !l.closing {
-			h.s.failf("the hub gives up a leg of side %d whose end is alive", l.side)
-		}
+		h.s.silent(l.c, l.closing)
 		h.lost(l)
 		return
 	}
@@ -415,11 +409,11 @@ func (h *hub) watch(l *leg) {
 
 // kill is kill -9, and a start some time later.
 func (h *hub) kill() {
-	if !h.up {
+	if !h.s.hubUp {
 		return
 	}
 	h.s.logf("hub: killed")
-	h.up = false
+	h.s.hubUp = false
 	h.life++
 	for _, l := range append([]*leg(nil), h.all...) {
 		h.gone(l)
@@ -435,7 +429,7 @@ func (h *hub) kill() {
 
 // stop is SIGTERM, and a start some time later.
 func (h *hub) stop() {
-	if !h.up || h.draining {
+	if !h.s.hubUp || h.draining {
 		return
 	}
 	h.s.logf("hub: stopping")
@@ -453,17 +447,17 @@ func (h *hub) stop() {
 }
 
 func (h *hub) recover() {
-	if h.draining && h.up {
+	if h.draining && h.s.hubUp {
 		h.kill()
 	}
-	h.up, h.draining = true, false
+	h.s.hubUp, h.draining = true, false
 }
 
 func (h *hub) operatorClose() {
-	if !h.up || h.ended != "" {
+	if !h.s.hubUp || h.ended != "" {
 		return
 	}
-	h.closedByOperator = true
+	h.s.closed = true
 	if h.s.rule != closedInMemory {
 		h.disk = wire.EndClosed
 	}
@@ -471,8 +465,8 @@ func (h *hub) operatorClose() {
 }
 
 func (h *hub) revoke() {
-	h.revoked = true
-	if h.up {
+	h.s.revoked = true
+	if h.s.hubUp {
 		h.end(wire.EndRevoked, -1)
 	}
 }

@@ -37,18 +37,17 @@ const pipeSize = 96 << 10
 
 // pipe is one direction of a connection.
 type pipe struct {
-	s        *sim
-	items    []item
-	arrived  int // of them
-	size     int // bytes
-	last     time.Duration
-	rate     int
-	black    bool // nothing arrives any more, and nobody is told
-	shut     bool // broken
-	take     func(*item) bool
-	emptied  func()
-	pumping  bool
-	consumed bool // since the last look
+	s       *sim
+	items   []item
+	arrived int // of them
+	size    int // bytes
+	last    time.Duration
+	rate    int
+	black   bool // nothing arrives any more, and nobody is told
+	shut    bool // broken
+	take    func(*item) bool
+	emptied func()
+	pumping bool
 }
 
 // put sends an item.
@@ -152,6 +151,7 @@ type conn struct {
 	said     bool // the end has written a close frame
 	closing  *item
 	leg      *leg // what the hub has made of it
+	real     *coreLeg
 	hubGone  bool // the hub has hung up
 }
 

@@ -348,3 +348,106 @@ func TestBrokenOffAsFinished(t *testing.T) {
 		t.Errorf("outcome %q", s.Outcome())
 	}
 }
+
+func TestStaleHello(t *testing.T) {
+	for _, join := range []int{3, 2} {
+		s := newSingle(t, Config{Window: time.Minute})
+		s.peerJoin = 2
+		s.open(0) // its third join
+		s.LegClosed(1, 0, "")
+		s.acts()
+		s.Opened(2, false)
+		s.next("H 2 0 262144 00000000")
+		s.message("H %d 0 262144 00000000", join)
+		s.asked("drop 2")
+		s.tick()
+		s.asked("dial 3")
+		if s.State() != Joining {
+			t.Errorf("join %d: state %v", join, s.State())
+		}
+	}
+}
+
+// finished is an End that is clean, on a leg that is paired.
+func finished(t *testing.T) *single {
+	s := newSingle(t, Config{Window: time.Hour})
+	s.open(0)
+	s.write(10)
+	s.ReadEOF()
+	s.next("10 bytes")
+	s.next("E 10")
+	s.message("E 0")
+	s.ShutdownDone()
+	s.next("A 1 262144")
+	s.message("A 11 262144")
+	if s.State() != Closing || s.Outcome() != wire.EndFinished {
+		t.Fatalf("state %v, outcome %q", s.State(), s.Outcome())
+	}
+	return s
+}
+
+func TestBothDone(t *testing.T) {
+	s := finished(t)
+	s.next("F")
+	s.asked()
+	s.message("F")
+	s.asked("close 1 1000 ")
+	if !s.Done() {
+		t.Error("not done after both F")
+	}
+	s = finished(t)
+	s.message("F")
+	s.asked()
+	s.next("F")
+	s.asked("close 1 1000 ")
+	if !s.Done() {
+		t.Error("not done after both F")
+	}
+}
+
+func TestClosingOnAnotherLeg(t *testing.T) {
+	s := finished(t)
+	s.next("F")
+	s.LegClosed(1, 0, "")
+	s.open(11)
+	s.next("F") // and nothing else, again
+	s.LegClosed(2, wire.CloseEnded, "reset")
+	if !s.Done() || s.Outcome() != wire.EndFinished {
+		t.Errorf("done %v, outcome %q", s.Done(), s.Outcome())
+	}
+	s = finished(t)
+	s.LegClosed(1, 0, "")
+	s.acts()
+	s.Refused(2, Refusal{Status: 410, End: wire.EndRevoked})
+	s.asked()
+	if !s.Done() || s.Outcome() != wire.EndFinished {
+		t.Errorf("done %v, outcome %q", s.Done(), s.Outcome())
+	}
+}
+
+func TestEndNotRepeatedOnceAcknowledged(t *testing.T) {
+	s := newSingle(t, Config{Window: time.Hour})
+	s.open(0)
+	s.ReadEOF()
+	s.next("E 0")
+	s.LegClosed(1, 0, "")
+	s.open(0)
+	s.next("E 0") // again
+	s.LegClosed(2, 0, "")
+	s.open(1)
+	s.next("")
+	if s.State() != Open {
+		t.Errorf("state %v", s.State())
+	}
+}
+
+func TestOverflow(t *testing.T) {
+	s := newSingle(t, Config{Window: time.Hour})
+	s.join = wire.MaxOffset
+	s.LegClosed(0, 0, "")
+	s.Failed(1)
+	s.asked("dial 1", "reset overflow")
+	if s.Outcome() != wire.EndOverflow || !s.Done() {
+		t.Errorf("outcome %q", s.Outcome())
+	}
+}
