@@ -316,3 +316,32 @@ func wantGone(t testing.TB, streams ...*Extended) {
 		}
 	}
 }
+
+// plainPair returns two ends of a plain stream through a relay.
+func plainPair(b testing.TB) (near, far *Conn) {
+	legs := make(chan *Conn, 2)
+	e := newEndpoint(b)
+	e.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if c, err := Accept(w, req); err == nil {
+			legs <- c
+		}
+	})
+	dial := func() *Conn {
+		c, err := Dial(b.Context(), "wss"+strings.TrimPrefix(e.URL, "https")+"/x", "token", DialOptions{TLS: e.tls()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return c
+	}
+	near, far = dial(), dial()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = Pipe(b.Context(), <-legs, <-legs, new(Meter))
+	}()
+	b.Cleanup(func() {
+		closeBoth(near, far)
+		<-done
+	})
+	return near, far
+}
