@@ -136,7 +136,7 @@ func (l *limit) set(t time.Time) {
 		l.timer = time.AfterFunc(time.Until(t), func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			if passed == l.passed && l.at == t && !l.isPassed() {
+			if passed == l.passed && !l.at.IsZero() && !time.Now().Before(l.at) && !l.isPassed() {
 				close(passed)
 			}
 		})
