@@ -67,6 +67,7 @@ type Answer struct {
 	Accepted   bool
 	Credential string
 	Grant      wire.Grant
+	Instance   string // that has been asked; "" unless it offers the extended stream
 	Status     int
 	Payload    []byte
 }

@@ -133,7 +133,7 @@ func (h *Hub) offerStream(ctx context.Context, s *broker.Session, o StreamOffer)
 	accepted, err := s.Initiate(ctx, wire.StreamRequest{
 		Name: o.Name, URL: h.streamURL(id.Host, o.ID), Token: token.Reveal(), Grant: grant,
 	})
-	return Answer{Accepted: accepted, Credential: id.CredentialID, Grant: grant}, err
+	return Answer{Accepted: accepted, Credential: id.CredentialID, Grant: grant, Instance: id.Offer.Instance}, err
 }
 
 // identityChanged ends what the identities of a device and its modules no longer

@@ -76,7 +76,7 @@ func (h *Hub) seat(r *request, t streamToken, join uint64) (*rendezvous.Seat, er
 			ID: t.Stream, Device: t.Device, Generation: t.Generation, Policy: t.Policy, Created: time.UnixMilli(t.Minted),
 		},
 		Guest: rendezvous.Guest{Remote: r.RemoteAddr, Credential: t.Credential},
-		Side:  t.Side, Join: join, Instance: t.Instance, Window: time.Duration(t.Window) * time.Second,
+		Side:  t.Side, Join: join, Instance: t.Instance, Peer: t.Peer, Window: time.Duration(t.Window) * time.Second,
 	}
 	if t.Side == wire.SideService {
 		e.PolicyCredential = t.Credential

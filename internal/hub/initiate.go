@@ -89,16 +89,17 @@ func (h *Hub) answer(w http.ResponseWriter, r *request, s rendezvous.Stream, off
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	token := h.token.mint(streamToken{
+	t := streamToken{
 		Stream: s.ID, Side: wire.SideService, Device: s.Device, Generation: s.Generation,
 		Policy: s.Policy, Credential: s.PolicyCredential, Expires: expiry(s.Created.Add(h.o.HandshakeTimeout)),
-	}.granted(said.Grant, offer, s.Created))
-	w.Header().Set(wire.HeaderIsAccepted, wire.Accepted)
-	w.Header().Set(wire.HeaderStreamURL, h.streamURL(r.Host, s.ID))
-	w.Header().Set(wire.HeaderStreamToken, token.Reveal())
+	}.granted(said.Grant, offer, s.Created)
 	if said.Grant.Extended {
+		t.Peer = said.Instance
 		w.Header().Set(wire.HeaderStream, said.Grant.Header())
 	}
+	w.Header().Set(wire.HeaderIsAccepted, wire.Accepted)
+	w.Header().Set(wire.HeaderStreamURL, h.streamURL(r.Host, s.ID))
+	w.Header().Set(wire.HeaderStreamToken, h.token.mint(t).Reveal())
 	w.WriteHeader(http.StatusOK)
 }
 

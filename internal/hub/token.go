@@ -32,6 +32,7 @@ type streamToken struct {
 	Instance string `json:"n,omitempty"` // wire.InstanceID of the end; "" is a plain stream
 	Window   int64  `json:"w,omitempty"` // seconds; 0 is framing without resume
 	Minted   int64  `json:"m,omitempty"` // of the stream, Unix milliseconds
+	Peer     string `json:"o,omitempty"` // service side only: the device's Instance
 }
 
 // tokenSecret is the name of the MAC key in the registry, tokenKeySize its size.

@@ -75,6 +75,7 @@ type Join struct {
 	Side     wire.Side
 	Counter  uint64 // wire.HeaderJoin
 	Instance string // wire.InstanceID of the end
+	Peer     string // of a join of the service's: that of the device's end; "" if not known
 }
 
 // Refusal says why a join is turned away: finally if Ended is set, because it is not the
@@ -119,7 +120,7 @@ type Stream struct {
 	service  side
 	legs     map[LegID]*leg // admitted, and not gone
 	last     LegID
-	instance string    // of the device's side; "" before its first join
+	instance string    // of the device's side; "" as long as nobody has said
 	control  string    // instance whose control connection is up; "" for none that counts
 	alone    time.Time // since when no side has a leg; meaningless while one has
 	actions  []Action
@@ -174,6 +175,8 @@ func (s *Stream) Join(j Join, now time.Time) (LegID, *Refusal) {
 	}
 	if j.Side == wire.SideDevice {
 		s.instance = j.Instance
+	} else if j.Peer != "" {
+		s.instance = j.Peer
 	}
 	own.highest = j.Counter
 	if own.leg != nil {
@@ -186,7 +189,7 @@ func (s *Stream) Join(j Join, now time.Time) (LegID, *Refusal) {
 	s.last++
 	l := &leg{id: s.last, side: j.Side}
 	s.legs[l.id], own.leg = l, l
-	if other := s.of(j.Side.Other()).leg; other != nil && other.partner == nil {
+	if other := s.of(j.Side.Other()).leg; other != nil { // it never had a partner, with whom it would have gone
 		s.pair(l, other)
 	}
 	return l.id, nil

@@ -18,6 +18,7 @@ type Entry struct {
 	Side     wire.Side
 	Join     uint64 // wire.HeaderJoin
 	Instance string // wire.InstanceID of the end
+	Peer     string // of the service's: that of the device's end
 	Window   time.Duration
 }
 
@@ -131,11 +132,23 @@ func (r *Rendezvous) revive(e Entry) (*extended, error) {
 // InstanceChanged looks anew which instance of a device is connected. It is called
 // whenever a control connection of the device has come or gone.
 func (r *Rendezvous) InstanceChanged(device string) {
-	for _, x := range r.allExtended() {
+	for _, x := range r.extendedOf(device) {
+		r.refreshInstance(x)
+	}
+}
+
+func (r *Rendezvous) extendedOf(device string) (all []*extended) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.devices[device] == 0 {
+		return nil
+	}
+	for _, x := range r.extended {
 		if x.device == device {
-			r.refreshInstance(x)
+			all = append(all, x)
 		}
 	}
+	return all
 }
 
 // refreshInstance has a stream know which instance of its device is connected.
@@ -150,16 +163,6 @@ func (r *Rendezvous) refreshInstance(x *extended) {
 		id = ""
 	}
 	x.do(func(c *pairing.Stream, _ time.Time) { c.Control(id) })
-}
-
-func (r *Rendezvous) allExtended() []*extended {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make([]*extended, 0, len(r.extended))
-	for _, x := range r.extended {
-		all = append(all, x)
-	}
-	return all
 }
 
 // maxMemory bounds the ended streams that are remembered (docs/farport-v1.md, section 8).

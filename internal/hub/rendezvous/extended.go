@@ -77,7 +77,7 @@ func (x *extended) enter(e Entry) (*Seat, error) {
 		}
 		x.Policy, x.PolicyCredential = e.Policy, e.PolicyCredential
 	}
-	id, refusal := x.core.Join(pairing.Join{Side: e.Side, Counter: e.Join, Instance: e.Instance}, time.Now())
+	id, refusal := x.core.Join(pairing.Join{Side: e.Side, Counter: e.Join, Instance: e.Instance, Peer: e.Peer}, time.Now())
 	if refusal != nil {
 		x.act()
 		return nil, &Refusal{*refusal}

@@ -342,12 +342,12 @@ func (r *Rendezvous) Close() {
 	r.Stop()
 	r.mu.Lock()
 	r.closing = true
-	meetings := slices.Collect(maps.Values(r.streams))
+	meetings, extended := slices.Collect(maps.Values(r.streams)), slices.Collect(maps.Values(r.extended))
 	r.mu.Unlock()
 	for _, m := range meetings {
 		m.end(wire.EndStopping)
 	}
-	for _, x := range r.allExtended() {
+	for _, x := range extended {
 		x.stop()
 	}
 	r.wg.Wait()

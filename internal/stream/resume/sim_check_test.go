@@ -108,7 +108,7 @@ func (w *side) inTime() {
 	if e.phase == running && !e.paired && s.plan.window > 0 && s.now-w.pairedAt > max(s.plan.window, firstPairing)+10*time.Second {
 		s.failf("side %d waits for its peer for %v", w.side, s.now-w.pairedAt)
 	}
-	if s.plan.rate > 0 && s.plan.slow == w.side && e.phase == running && w.got < w.peer().plan.total {
+	if s.honest() && s.plan.rate > 0 && s.plan.slow == w.side && e.phase == running && w.got < w.peer().plan.total {
 		p := w.peer().plan
 		bound := 2*time.Minute + s.plan.faults + 6*time.Duration(p.total)*time.Second/time.Duration(s.plan.rate)
 		bound += w.plan.stopped + time.Duration(1+p.total/uint64(p.most))*2*p.pace + time.Duration(1+p.total/uint64(w.plan.readMost))*w.plan.readPace
@@ -153,6 +153,11 @@ func (s *sim) outcomes() {
 		if w.dead {
 			continue
 		}
+		for _, c := range w.open() {
+			if !c.said && c.closing == nil {
+				s.failf("side %d leaves the connection of join %d open", w.side, c.join)
+			}
+		}
 		p := w.peer()
 		outcome := w.e.Outcome()
 		s.logf("%d: outcome %s", w.side, name(outcome))
@@ -176,7 +181,7 @@ func (s *sim) outcomes() {
 			if outcome == wire.EndLost && s.plan.window > time.Minute && !killed {
 				s.failf("side %d has waited for the window", w.side)
 			}
-			if outcome == wire.EndLost && s.plan.window > time.Minute && w.side == service && s.instance == 2 && !s.forgetful && (w.met || !s.real) {
+			if outcome == wire.EndLost && s.plan.window > time.Minute && w.side == service && s.instance == 2 {
 				s.failf("side %d has waited for the window, though the device has another instance", w.side)
 			}
 		}

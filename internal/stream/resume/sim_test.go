@@ -39,9 +39,6 @@ type sim struct {
 	revoked  bool
 	instance int // of the device's control connection; the first is 1
 	underWay int // joins that have not come to the hub
-	// forgetful is a hub that has lost the device's instance, which it has from the
-	// device's join only, with its memory.
-	forgetful bool
 
 	budget  *Budget
 	calm    bool // no more faults
