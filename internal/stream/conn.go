@@ -140,16 +140,14 @@ func (c *Conn) read(p []byte) (int, error) {
 func (c *Conn) readChunk() (*chunk, int, error) {
 	c.reader.Lock()
 	defer c.reader.Unlock()
-	if c.readErr == nil {
+	for waiting := true; c.readErr == nil && waiting; {
 		if !c.startReading() {
 			return nil, 0, os.ErrDeadlineExceeded
 		}
 		err := c.ws.wait()
 		c.stopReading()
-		switch {
-		case err != nil && c.interrupted(err):
-			return nil, 0, os.ErrDeadlineExceeded
-		case err != nil:
+		waiting = err != nil
+		if waiting && !c.interrupted(err) {
 			c.fail(err)
 		}
 	}

@@ -55,13 +55,14 @@ func (c *Conn) userPassed() bool {
 	return !c.aborted && !c.userBy.IsZero() && !time.Now().Before(c.userBy)
 }
 
-// interrupted reports whether reading failed by a deadline of the application, and not for
-// the peer's silence. What that may still take is kept for the next Read.
+// interrupted reports whether reading failed by a deadline of the application, which may
+// have been moved since, and not for the peer's silence. What that may still take is kept
+// for the next Read.
 func (c *Conn) interrupted(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if !errors.Is(err, os.ErrDeadlineExceeded) || c.aborted || c.userBy.IsZero() || !now.Before(c.readBy) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || c.aborted || !now.Before(c.readBy) {
 		return false
 	}
 	c.patience = c.readBy.Sub(now)
@@ -91,9 +92,10 @@ func (f *frameConn) applyWriteDeadline() {
 }
 
 // finishLater has the rest of a frame written behind, if err says that a deadline of the
-// application has come before its end. The right to write goes with it.
+// application has come before its end; it may have been moved since. The right to write
+// goes with it.
 func (f *frameConn) finishLater(err error, rest func() error) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) || !f.user.has() {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	f.mu.Lock()

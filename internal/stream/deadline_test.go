@@ -32,7 +32,7 @@ func TestDeadlinesBreakNoFrame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, b := pair()
 			a.drain = 0 // nobody reads there
-			want := noise(1, 48<<20)
+			want := noise(1, 24<<20)
 			wrote := make(chan error, 1)
 			interrupted := 0
 			go func() {

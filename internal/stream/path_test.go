@@ -99,7 +99,7 @@ func TestExtendedPipe(t *testing.T) {
 	r := newRelay(t)
 	service, device := r.pair(t, "s", r.options())
 	p := newPath(t, service, device)
-	up, down := noise(1, 12<<20), noise(2, 12<<20)
+	up, down := noise(1, 6<<20), noise(2, 6<<20)
 	var wg sync.WaitGroup
 	for _, dir := range []struct {
 		from, to *net.TCPConn
@@ -118,7 +118,7 @@ func TestExtendedPipe(t *testing.T) {
 			for cut := 1; err == nil; {
 				var n int
 				n, err = dir.to.Read(buf)
-				if got = append(got, buf[:n]...); len(got) > cut*1_999_999 {
+				if got = append(got, buf[:n]...); len(got) > cut*999_999 {
 					cut++
 					r.cut()
 					time.Sleep(10 * time.Millisecond) // what is sent now has to wait
