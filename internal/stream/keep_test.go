@@ -20,6 +20,7 @@ type bubbleRelay struct {
 	listener *pipeListener
 	config   *tls.Config
 	hole     atomic.Pointer[atomic.Bool] // of the newest connection
+	delay    time.Duration               // of what an end and the relay send each other
 }
 
 func newBubbleRelay(t *testing.T, e *endpoint) *bubbleRelay {
@@ -55,6 +56,9 @@ func (r *bubbleRelay) open(t *testing.T, side string) *Extended {
 		r.listener.conns <- far
 		hole := new(atomic.Bool)
 		r.hole.Store(hole)
+		if r.delay > 0 {
+			return newSlowConn(near, r.delay), nil
+		}
 		return &holeConn{near, hole}, nil
 	}
 	e, err := Join(t.Context(), "wss://example.com/s", "s."+side, o)
@@ -84,6 +88,88 @@ func (c *holeConn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return c.Conn.Write(p)
+}
+
+// slowConn delivers what is written, and what comes, after a delay.
+type slowConn struct {
+	net.Conn
+	in *io.PipeReader
+}
+
+func newSlowConn(c net.Conn, delay time.Duration) *slowConn {
+	in, late := io.Pipe()
+	s := &slowConn{c, in}
+	go func() {
+		err := postpone(late, c, delay)
+		_ = late.CloseWithError(err)
+	}()
+	return s
+}
+
+// postpone copies, each piece after a delay.
+func postpone(dst io.Writer, src io.Reader, delay time.Duration) error {
+	type piece struct {
+		b   []byte
+		due time.Time
+	}
+	pieces := make(chan piece, 10_000)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for p := range pieces {
+			time.Sleep(time.Until(p.due))
+			_, _ = dst.Write(p.b)
+		}
+	}()
+	defer func() {
+		close(pieces)
+		<-done
+	}()
+	for {
+		b := make([]byte, 128<<10)
+		n, err := src.Read(b)
+		if err != nil {
+			return err
+		}
+		pieces <- piece{b[:n], time.Now().Add(delay)}
+	}
+}
+
+func (c *slowConn) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+func (c *slowConn) Close() error {
+	_ = c.in.Close()
+	return c.Conn.Close()
+}
+
+// A long path, of 100 ms there and back, carries 40 MB/s and more in one stream once the
+// credit has grown to what that needs (performance.md).
+func TestExtendedLongPath(t *testing.T) {
+	e := newEndpoint(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := newBubbleRelay(t, e)
+		r.delay = 50 * time.Millisecond // one way only, but of both ends: 100 ms there and back
+		service, device := r.open(t, "service"), r.open(t, "device")
+		exchangeOne(t, service, device)
+		const grown, size = 32 << 20, 64 << 20
+		go func() {
+			b := make([]byte, 64<<10)
+			for range (grown + size) / len(b) {
+				_, _ = service.Write(b)
+			}
+		}()
+		if _, err := io.CopyN(io.Discard, onlyReader{device}, grown); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := io.CopyN(io.Discard, onlyReader{device}, size); err != nil {
+			t.Fatal(err)
+		}
+		speed := size / 1e6 / time.Since(start).Seconds()
+		if speed < 40 {
+			t.Errorf("%.0f MB/s", speed)
+		}
+	})
 }
 
 // An idle stream stays for days, with its legs renewed before the tokens run out.

@@ -43,9 +43,9 @@ func (e *Extended) reader(l *keptLeg) {
 // readLeg waits for something on the leg and takes it. While nothing comes it holds no
 // memory.
 func (e *Extended) readLeg(l *keptLeg) error {
-	l.Leg.reader.Lock()
+	l.lockReader()
 	err := l.await()
-	l.Leg.reader.Unlock()
+	l.unlockReader()
 	if err != nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()

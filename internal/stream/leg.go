@@ -30,8 +30,8 @@ type Leg struct {
 	silence atomic.Int64 // that reading puts up with: a time.Duration; 0 for any
 	theirs  atomic.Bool  // the peer's close frame has come
 
-	reader  sync.Mutex // held by whoever reads frames
-	readErr error      // first one, kept; guarded by reader
+	reader  chan struct{} // holds one token: the right to read frames
+	readErr error         // first one, kept; guarded by reader
 
 	mu      sync.Mutex
 	closing bool   // what comes is dropped
@@ -40,7 +40,8 @@ type Leg struct {
 }
 
 func legOver(ws *frameConn) *Leg {
-	l := &Leg{ws: ws, born: time.Now()}
+	l := &Leg{ws: ws, born: time.Now(), reader: make(chan struct{}, 1)}
+	l.unlockReader()
 	ws.extended = new(messages)
 	ws.heard = func() {
 		l.hear()
@@ -55,6 +56,10 @@ func legOver(ws *frameConn) *Leg {
 }
 
 func (l *Leg) hear() { l.heard.Store(int64(time.Since(l.born))) }
+
+func (l *Leg) lockReader() { <-l.reader }
+
+func (l *Leg) unlockReader() { l.reader <- struct{}{} }
 
 // Heard is when something has come from the peer last, be it a part of a TLS record.
 func (l *Leg) Heard() time.Time {
@@ -75,8 +80,8 @@ func (l *Leg) LimitSilence(d time.Duration) { l.silence.Store(int64(d)) }
 // *ProtocolError for what no peer may send; else the network's, of which io.EOF is none.
 // The first one is kept.
 func (l *Leg) Read(p []byte) (n int, text []byte, err error) {
-	l.reader.Lock()
-	defer l.reader.Unlock()
+	l.lockReader()
+	defer l.unlockReader()
 	return l.read(p)
 }
 
@@ -104,8 +109,8 @@ func (l *Leg) read(p []byte) (n int, text []byte, err error) {
 // Next is Read into a chunk of its own, which the caller frees; nil unless n > 0. While
 // nothing comes it holds none.
 func (l *Leg) Next() (c *Chunk, n int, text []byte, err error) {
-	l.reader.Lock()
-	defer l.reader.Unlock()
+	l.lockReader()
+	defer l.unlockReader()
 	if err := l.await(); err != nil {
 		return nil, 0, nil, err
 	}
@@ -213,8 +218,8 @@ func (l *Leg) Close(code int, text string) {
 // seeOff drops what still comes. Hanging up with bytes unread makes TCP reset the
 // connection, which could overtake our close frame.
 func (l *Leg) seeOff(second bool) {
-	l.reader.Lock()
-	defer l.reader.Unlock()
+	l.lockReader()
+	defer l.unlockReader()
 	if second { // ours was the answer: the peer hangs up
 		_, _ = io.Copy(io.Discard, l.ws.Conn)
 		return
