@@ -230,9 +230,27 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// list is a pool that forgets nothing.
+type list []any
+
+func (l *list) Get() any {
+	n := len(*l)
+	if n == 0 {
+		return new(chunk)
+	}
+	x := (*l)[n-1]
+	*l = (*l)[:n-1]
+	return x
+}
+
+func (l *list) Put(x any) { *l = append(*l, x) }
+
 // TestAllocations moves bulk between two Ends: nothing is allocated but the texts of
 // acknowledgements.
 func TestAllocations(t *testing.T) {
+	old := chunks
+	defer func() { chunks = old }()
+	chunks = new(list) // a sync.Pool forgets at random in a race test
 	s := newSingle(t, Config{Window: time.Minute})
 	s.open(0)
 	limit := uint64(100 << 20)
@@ -259,7 +277,7 @@ func TestAllocations(t *testing.T) {
 	for range 10 {
 		step()
 	}
-	if n := testing.AllocsPerRun(100, step); n > 20 { // of 16 writes, 16 reads and an A each way
+	if n := testing.AllocsPerRun(100, step); n > 6 { // of 16 writes, 16 reads and an A each way
 		t.Errorf("%v allocations", n)
 	}
 }
