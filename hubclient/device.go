@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +50,11 @@ type DeviceOptions struct {
 	// is called for every DialDevice, so that a renewed one is taken then. It goes with
 	// a connection string that says x509=true, and with no other.
 	GetCertificate func() (*tls.Certificate, error)
+	// Instance is what the streams of this control connection can be taken up again by.
+	// A program that connects again as the same device gives the same one each time: from
+	// a new one the hub concludes that the program was started anew, and ends the
+	// streams that wait for the old one. nil makes one for this connection alone.
+	Instance *Instance
 }
 
 // Device is one control connection, over which a device or module is asked for
@@ -66,8 +73,11 @@ type Device struct {
 	stopped chan struct{} // closed when the library has nothing left running
 	stop    func()        // closes stopped
 
-	mu  sync.Mutex
-	err error
+	mu        sync.Mutex
+	err       error
+	listeners map[string]*listener // by stream name
+	listened  bool                 // Listen has been called
+	nexted    bool                 // Next has been called
 }
 
 // DialDevice connects as the device or module in cs and subscribes to stream
@@ -87,7 +97,10 @@ func dialDevice(ctx context.Context, cs ConnectionString, o DeviceOptions) (*Dev
 	if err != nil {
 		return nil, err
 	}
-	h := newHub(cs, o.Options)
+	if o.Instance == nil {
+		o.Instance = NewInstance()
+	}
+	h := newHub(cs, o.Options, o.Instance)
 	conn, err := h.dialControl(ctx, o, l)
 	if err != nil {
 		return nil, orCallerGaveUp(ctx, err)
@@ -136,10 +149,16 @@ func (d *Device) end(err error) {
 	}
 }
 
-// Close ends the connection and waits until nothing of it is running, for some
-// seconds at most. Streams go on. It may be called twice and returns nil.
+// Close ends the connection and its listeners, and waits until nothing of it is running,
+// for some seconds at most. Streams go on. It may be called twice and returns nil.
 func (d *Device) Close() error {
 	d.end(net.ErrClosed)
+	d.mu.Lock()
+	listeners := slices.Collect(maps.Values(d.listeners))
+	d.mu.Unlock()
+	for _, l := range listeners {
+		_ = l.Close() // never fails
+	}
 	d.client.Disconnect(uint(farewell.Milliseconds()))
 	d.conn.Close()
 	<-d.stopped
@@ -164,9 +183,12 @@ func (d *Device) Err() error {
 // years; a newer one is taken with the next connection.
 func (d *Device) RenewAt() time.Time { return d.login.renewAt }
 
-// Next waits for a stream request. It must be answered by Accept or Reject. Once
+// Next waits for a stream request whose name has no listener. It must be answered by Accept or Reject. Once
 // the connection is over, the error is that of Err.
 func (d *Device) Next(ctx context.Context) (*StreamRequest, error) {
+	d.mu.Lock()
+	d.nexted = true
+	d.mu.Unlock()
 	select {
 	case <-d.gone: // what is still in the queue cannot be answered
 		return nil, d.Err()

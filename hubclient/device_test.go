@@ -124,9 +124,10 @@ func checkConnect(t *testing.T, c *packets.ConnectPacket) {
 		time.Duration(c.Keepalive)*time.Second != wire.DeviceKeepAlive {
 		t.Errorf("CONNECT is %s %d, clean %v, ID %q, keep-alive %d", c.ProtocolName, c.ProtocolVersion, c.CleanSession, c.ClientIdentifier, c.Keepalive)
 	}
+	before, offer, _ := strings.Cut(c.Username, "%20farport-stream%2F1%3Bi%3D")
 	want := "127.0.0.1/pi-1/?api-version=" + wire.APIVersionDevice + "&DeviceClientType=farport%2Ftest%20%28x%29"
-	if c.Username != want {
-		t.Errorf("user name is %q, not %q", c.Username, want)
+	if id, window, _ := strings.Cut(offer, "%3Bw%3D"); before != want || !wire.ValidInstance(id) || window != "300" {
+		t.Errorf("user name is %q, not %q with an offer", c.Username, want)
 	}
 	token, err := credential.ParseSAS(string(c.Password))
 	key, _ := credential.ParseKey(testKey)

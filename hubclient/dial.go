@@ -16,6 +16,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/farportio/farport/internal/wire"
 )
 
 // dialTimeout bounds each of looking up and connecting, the HTTP proxy's answer
@@ -30,9 +32,12 @@ type hub struct {
 	allowed []string // Options.StreamingHosts
 	agent   string
 	logger  *slog.Logger
+
+	instance *Instance
+	offer    wire.Offer // what we are ready for, as instance
 }
 
-func newHub(cs ConnectionString, o Options) *hub {
+func newHub(cs ConnectionString, o Options, instance *Instance) *hub {
 	h := &hub{
 		cs:      cs,
 		proxy:   o.Proxy,
@@ -40,6 +45,9 @@ func newHub(cs ConnectionString, o Options) *hub {
 		allowed: o.StreamingHosts,
 		agent:   cmp.Or(o.UserAgent, "farport"),
 		logger:  cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
+
+		instance: instance,
+		offer:    instance.offer(o),
 	}
 	if h.proxy == nil {
 		h.proxy = http.ProxyFromEnvironment

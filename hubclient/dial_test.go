@@ -254,7 +254,7 @@ func TestAuthority(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := newHub(cs, Options{}).authority(); got != want {
+		if got := newHub(cs, Options{}, NewInstance()).authority(); got != want {
 			t.Errorf("authority of %s is %s", host, got)
 		}
 	}

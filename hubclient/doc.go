@@ -6,6 +6,8 @@
 //	   └──WebSocket──▶ streaming endpoint ◀──WebSocket──────────┘
 //	                       (both a Stream)
 //
+// Service.DialContext and Device.Listen are the same for users of package net.
+//
 // A Service opens streams, calls direct methods and keeps the identity registry; a
 // Device is one control connection, over which it is asked for streams. Neither ever retries: that is
 // package proxy's, as is carrying TCP connections over a Stream.
@@ -20,6 +22,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/farportio/farport/internal/credential"
 	"github.com/farportio/farport/internal/stream"
@@ -37,8 +40,13 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 	return credential.ParseConnectionString(text)
 }
 
-// Stream is a side's leg of a device stream. Whoever was given it closes it.
-type Stream = stream.Conn
+// Stream is a side's end of a device stream: a net.Conn with CloseWrite, and Abort, which
+// lets the other end see a break. Whoever was given it closes it. Where device, service
+// and hub are all farport's it keeps half-close, and outlives connections for as long
+// as they have agreed on; such a one has a method NetworkChanged() as well, for when the
+// machine has another address or was asleep. Otherwise it is plain: an end that has
+// finished lets the other direction drain, and a lost connection is the stream's end.
+type Stream = stream.Stream
 
 // EndError is how Read and Write of a Stream say that it did not end in good
 // order. Its Reason is the word in the hub's log, too.
@@ -102,6 +110,11 @@ type Options struct {
 	// StreamingHosts are host names, without port, that a stream's URL may name
 	// besides those that belong to the hub anyway.
 	StreamingHosts []string
+	// ResumeWindow is how long a stream may be without a connection before it is lost, in
+	// whole seconds, MaxResumeWindow at most; the other end and the hub may want it
+	// shorter. Zero means DefaultResumeWindow, a negative value that streams do not
+	// outlive their connections; half-close they keep.
+	ResumeWindow time.Duration
 	// UserAgent is told to the hub; "" means "farport".
 	UserAgent string
 	// Logger gets protocol steps at debug level; nil discards.

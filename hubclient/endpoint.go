@@ -57,27 +57,45 @@ func (h *hub) knows(host string) bool {
 	return under(h.cs.HostName, azureHubs) && under(host, azureEndpoints) || h.trust.pin != ""
 }
 
-// dialLeg connects a leg to an endpoint that checkEndpoint has passed. Nothing but the
-// stream token goes there.
-func (h *hub) dialLeg(ctx context.Context, endpoint *url.URL, token string) (*Stream, error) {
-	leg, err := stream.Dial(ctx, endpoint.String(), token, stream.DialOptions{
+// connect opens our end of a stream at an endpoint that checkEndpoint has passed. Nothing
+// but the stream token, and for an extended stream the instance's secret, goes there.
+func (h *hub) connect(ctx context.Context, endpoint *url.URL, token string, k keep) (Stream, error) {
+	o := stream.DialOptions{
 		TLS:       h.trust.config(endpoint.Hostname()),
 		DialTCP:   h.dialTCP,
 		UserAgent: h.agent,
-	})
+	}
+	var opened Stream
+	var err error
+	if k.grant.Extended {
+		opened, err = orNone(stream.Join(ctx, endpoint.String(), token, stream.JoinOptions{
+			DialOptions: o, Secret: h.instance.secret, Window: k.grant.Window, Linger: k.linger, Changed: k.changed,
+		}))
+	} else {
+		opened, err = orNone(stream.Dial(ctx, endpoint.String(), token, o))
+	}
 	if err == nil {
-		return leg, nil
+		return opened, nil
 	}
 	if ctx.Err() != nil {
 		return nil, callerGaveUp(ctx)
 	}
-	if _, refused := errors.AsType[*stream.DialError](err); refused {
+	_, refused := errors.AsType[*stream.DialError](err)
+	if _, ended := errors.AsType[*stream.JoinError](err); refused || ended {
 		return nil, fmt.Errorf("%s: %w", quote(endpoint.Host), err)
 	}
 	if errors.Is(err, ErrHubUnreachable) {
 		return nil, fmt.Errorf("streaming endpoint: %w", err) // dialTCP has named the hop
 	}
 	return nil, h.hopFailed(ctx, hopLeg, endpoint.Host, err)
+}
+
+// orNone keeps a nil of one type from becoming a Stream.
+func orNone[S Stream](s S, err error) (Stream, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // goodToken reports whether token can stand in a header: visible ASCII, and not

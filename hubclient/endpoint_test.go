@@ -15,7 +15,7 @@ func endpointHub(t testing.TB, host, more string, allowed ...string) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newHub(cs, Options{StreamingHosts: allowed, Proxy: noProxy})
+	return newHub(cs, Options{StreamingHosts: allowed, Proxy: noProxy}, NewInstance())
 }
 
 func TestCheckEndpoint(t *testing.T) {

@@ -282,7 +282,7 @@ func (s *deviceSession) drain() {
 func noProxy(*http.Request) (*url.URL, error) { return nil, nil }
 
 // echo checks that a leg carries bytes both ways.
-func echo(t *testing.T, leg *Stream) {
+func echo(t *testing.T, leg Stream) {
 	t.Helper()
 	const text = "hello"
 	if _, err := io.WriteString(leg, text); err != nil {

@@ -38,7 +38,7 @@ func (d *Device) options() *mqtt.ClientOptions {
 		Host:     credential.Resource(cs.HostName, "", ""),
 		DeviceID: cs.DeviceID,
 		ModuleID: cs.ModuleID,
-		Params:   url.Values{"api-version": {wire.APIVersionDevice}, "DeviceClientType": {d.hub.agent}},
+		Params:   url.Values{"api-version": {wire.APIVersionDevice}, wire.ParamClientType: {d.hub.agent + " " + d.hub.offer.Word()}},
 	}
 	return mqtt.NewClientOptions().
 		AddBroker("ssl://" + cs.Address()). // the library wants one; the connection exists already
@@ -135,15 +135,19 @@ func (d *Device) receive(_ mqtt.Client, m mqtt.Message) {
 		d.hub.logger.Debug("message is no stream request", "device", Target(d.hub.cs))
 		return
 	}
-	select {
-	case d.requests <- &StreamRequest{Name: asked.Name, device: d, asked: asked}:
+	if d.dispatch(&StreamRequest{Name: asked.Name, device: d, asked: asked}) {
 		return
-	default:
 	}
-	d.hub.logger.Debug("stream rejected: too many requests wait", "device", Target(d.hub.cs), "limit", maxRequests)
+	d.hub.logger.Debug("stream rejected: nobody takes it, or too many requests wait", "device", Target(d.hub.cs), "name", asked.Name)
+	d.rejectSoon(asked)
+}
+
+// rejectSoon rejects a request without waiting. A hub that does not read the answers
+// either has to wait.
+func (d *Device) rejectSoon(asked wire.StreamRequest) {
 	select {
 	case d.answers <- answer{topic: reply(asked, wire.StatusReject)}:
-	default: // a hub that does not read either has to wait
+	default:
 	}
 }
 

@@ -58,7 +58,7 @@ func NewService(cs ConnectionString, o Options) (*Service, error) {
 	if cs.IsDevice() {
 		return nil, fmt.Errorf("connection string is for %s; a service needs one with SharedAccessKeyName", named(Target(cs)))
 	}
-	s := &Service{hub: newHub(cs, o)}
+	s := &Service{hub: newHub(cs, o, NewInstance())}
 	s.http = &http.Client{
 		Transport: &http.Transport{
 			DialTLSContext:         s.hub.dialTLS,
@@ -86,7 +86,7 @@ const (
 	DefaultResponseTimeout = wire.DefaultResponseTimeout
 )
 
-// OpenOptions say how long the hub waits for a device.
+// OpenOptions say how long the hub waits for a device, and how a stream is kept.
 type OpenOptions struct {
 	// ConnectTimeout is how long to wait for a device that is offline; zero means
 	// not at all.
@@ -94,6 +94,9 @@ type OpenOptions struct {
 	// ResponseTimeout is how long to wait for the device's answer; zero means
 	// DefaultResponseTimeout.
 	ResponseTimeout time.Duration
+	// Changed and Linger are as in AcceptOptions.
+	Changed func(Change)
+	Linger  time.Duration
 }
 
 // orDefault is o without the values that stand for others.
@@ -115,7 +118,7 @@ func (o OpenOptions) wait() time.Duration {
 // both time-outs and 15 s. Besides what every call can fail with, the errors are
 // ErrStreamRejected, ErrDeviceOffline, ErrDeviceNotFound, ErrForeignEndpoint and
 // ErrTimeout.
-func (s *Service) Open(ctx context.Context, target, streamName string, o OpenOptions) (*Stream, error) {
+func (s *Service) Open(ctx context.Context, target, streamName string, o OpenOptions) (Stream, error) {
 	leg, err := s.open(ctx, target, streamName, o)
 	if err != nil {
 		return nil, s.about("open stream to", target, err)
@@ -123,7 +126,7 @@ func (s *Service) Open(ctx context.Context, target, streamName string, o OpenOpt
 	return leg, nil
 }
 
-func (s *Service) open(ctx context.Context, target, streamName string, o OpenOptions) (*Stream, error) {
+func (s *Service) open(ctx context.Context, target, streamName string, o OpenOptions) (Stream, error) {
 	if !wire.ValidStreamName(streamName) {
 		return nil, fmt.Errorf("%s is %w of a stream", quote(streamName), ErrBadName)
 	}
@@ -134,6 +137,7 @@ func (s *Service) open(ctx context.Context, target, streamName string, o OpenOpt
 		header: http.Header{
 			http.CanonicalHeaderKey(wire.HeaderConnectTimeout):  {wire.FormatSeconds(o.ConnectTimeout)},
 			http.CanonicalHeaderKey(wire.HeaderResponseTimeout): {wire.FormatSeconds(o.ResponseTimeout)},
+			wire.HeaderStream: {s.hub.offer.Header()},
 			// Not sent. It lets the transport repeat the call when the kept-alive
 			// connection turns out to be dead; at worst a device's leg waits in vain.
 			"Idempotency-Key": {},
@@ -154,7 +158,11 @@ func (s *Service) open(ctx context.Context, target, streamName string, o OpenOpt
 	if err != nil {
 		return nil, err
 	}
-	return s.hub.dialLeg(ctx, endpoint, token)
+	grant, ok := wire.ParseGrant(answer.Values(wire.HeaderStream), s.hub.offer)
+	if !ok {
+		return nil, fmt.Errorf("%w (%s: %s)", errGrant, wire.HeaderStream, quote(answer.Get(wire.HeaderStream)))
+	}
+	return s.hub.connect(ctx, endpoint, token, keep{grant, o.Changed, o.Linger})
 }
 
 // call is one request to the hub's HTTPS API.

@@ -23,6 +23,7 @@ const (
 	settled       = time.Minute      // a control connection that lived this long starts backoff anew
 	renewRetry    = 30 * time.Second // after a renewal that failed
 	answerTimeout = 10 * time.Second // for a rejection to go out
+	lateDial      = 5 * time.Second  // for an attempt to connect when the network has changed meanwhile
 )
 
 // DefaultDeviceStreams bounds the streams of one device, here and on a hub
@@ -34,7 +35,8 @@ const DefaultDeviceStreams = 100
 type DeviceOptions struct {
 	DeviceID string // DEVICE or DEVICE/MODULE, for events
 	// Dial makes one control connection. It is called again whenever the last one
-	// was lost, and before its token expires.
+	// was lost, and before its token expires. All of them have one hubclient.Instance, or
+	// else the hub ends the streams that wait to resume.
 	Dial func(ctx context.Context) (*hubclient.Device, error)
 	// Target is the HOST:PORT that every stream goes to; "" when Services is set.
 	Target string
@@ -43,9 +45,11 @@ type DeviceOptions struct {
 	// MaxStreams bounds the streams open and being set up. Zero means
 	// DefaultDeviceStreams.
 	MaxStreams int
-	// GracePeriod is how long open streams may go on once ctx has ended.
+	// GracePeriod is how long open streams, suspended ones too, may go on once ctx has
+	// ended.
 	GracePeriod time.Duration
 
+	Watch   Watch        // nil: netwatch.Run
 	Traffic *Traffic     // nil: not counted
 	Events  func(Event)  // nil: not told
 	Logger  *slog.Logger // nil discards
@@ -58,6 +62,7 @@ type device struct {
 	events  events
 	slots   chan struct{}
 	streams streams
+	network network
 	wait    backoff.Backoff // between attempts to connect
 }
 
@@ -65,7 +70,8 @@ type device struct {
 // their grace and returns nil. It reconnects for ever; only credentials that the
 // hub refuses before it has ever accepted them are an error,
 // hubclient.ErrUnauthorized. Streams outlive the control connection that they were
-// asked for over.
+// asked for over. When the network changes, it looks whether its connection still
+// stands, or tries again at once.
 func RunDevice(ctx context.Context, o DeviceOptions) error {
 	if o.MaxStreams == 0 {
 		o.MaxStreams = DefaultDeviceStreams
@@ -75,6 +81,8 @@ func RunDevice(ctx context.Context, o DeviceOptions) error {
 	}
 	d := &device{o: o, log: orDiscard(o.Logger), events: events{tell: o.Events}, slots: make(chan struct{}, o.MaxStreams)}
 	d.streams.init()
+	d.network.watch(o.Watch, d.streams.networkChanged)
+	defer d.network.close()
 	defer d.streams.end(o.GracePeriod)
 
 	conn, err := d.connect(ctx, true)
@@ -85,7 +93,7 @@ func RunDevice(ctx context.Context, o DeviceOptions) error {
 			if time.Since(began) >= settled {
 				d.wait.Reset()
 			}
-			_ = d.wait.Wait(ctx) // also for the first attempt: many devices may have lost one hub
+			d.pause(ctx, d.network.changed()) // also for the first attempt: many devices may have lost one hub
 			next, err = d.connect(ctx, false)
 		}
 		conn = next
@@ -99,8 +107,10 @@ func RunDevice(ctx context.Context, o DeviceOptions) error {
 // connect dials until it has a control connection or ctx ends; then it returns
 // nil. The one error is that credentials are refused which have never been good.
 func (d *device) connect(ctx context.Context, first bool) (*hubclient.Device, error) {
-	for cause := ""; ctx.Err() == nil; _ = d.wait.Wait(ctx) {
-		conn, err := d.o.Dial(ctx)
+	cause := ""
+	for ctx.Err() == nil {
+		epoch := d.network.changed()
+		conn, err := d.dial(ctx, epoch)
 		switch {
 		case err == nil:
 			d.events.emit(Event{Kind: Connected, Device: d.o.DeviceID})
@@ -114,8 +124,32 @@ func (d *device) connect(ctx context.Context, first bool) (*hubclient.Device, er
 			cause = c
 			d.events.emit(Event{Kind: Retrying, Device: d.o.DeviceID, Err: err})
 		}
+		d.pause(ctx, epoch)
 	}
 	return nil, nil
+}
+
+// errNetworkChanged is why an attempt to connect is given up.
+var errNetworkChanged = errors.New("the network has changed meanwhile")
+
+// dial makes one attempt. One that began in another epoch may wait for an answer to an
+// address that this machine no longer has.
+func (d *device) dial(ctx, epoch context.Context) (*hubclient.Device, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(epoch, func() { time.AfterFunc(lateDial, func() { cancel(errNetworkChanged) }) })()
+	return d.o.Dial(ctx)
+}
+
+// pause waits before the next attempt, until the epoch has ended at most. In another
+// network the hub may be reached at once.
+func (d *device) pause(ctx, epoch context.Context) {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(epoch, cancel)()
+	if d.wait.Wait(waiting) != nil {
+		d.wait.Reset()
+	}
 }
 
 // root is the innermost error, which says what is wrong without saying by which
@@ -147,6 +181,7 @@ func (d *device) serve(ctx context.Context, conn *hubclient.Device) (next *hubcl
 		defer timer.Stop()
 		renew = timer.C
 	}
+	epoch := d.network.changed()
 	for {
 		select {
 		case <-ctx.Done():
@@ -154,9 +189,12 @@ func (d *device) serve(ctx context.Context, conn *hubclient.Device) (next *hubcl
 		case <-conn.Done():
 			d.events.emit(Event{Kind: Retrying, Device: d.o.DeviceID, Err: conn.Err()})
 			return nil
+		case <-epoch.Done():
+			epoch = d.network.changed()
+			_ = conn.Probe(ctx) // one that fails ends the connection
 		case <-renew:
 			// Make before break: the hub lets the newer connection win.
-			next, err := d.o.Dial(ctx)
+			next, err := d.dial(ctx, epoch)
 			if err == nil {
 				return next
 			}
@@ -197,13 +235,13 @@ func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) {
 		d.refuse(setup, req, target, err)
 		return
 	}
-	leg, err := req.Accept(setup)
+	s := &session{about: Event{Device: d.o.DeviceID, Service: req.Name, Peer: target}, events: &d.events, traffic: d.o.Traffic, streams: &d.streams}
+	leg, err := req.AcceptWith(setup, hubclient.AcceptOptions{Changed: s.changed})
 	if err != nil {
 		stream.TCP(conn).Abort(stream.Reason(err))
 		d.events.emit(Event{Kind: Refused, Device: d.o.DeviceID, Service: req.Name, Peer: target, Err: err})
 		return
 	}
-	s := session{Event{Stream: d.events.number(), Device: d.o.DeviceID, Service: req.Name, Peer: target}, &d.events, d.o.Traffic}
 	_ = s.carry(ctx, leg, stream.TCP(conn)) // told as an event
 }
 

@@ -26,6 +26,8 @@ const (
 	Connected                      // the device's control connection is up
 	Retrying                       // the control connection was lost or refused; said once per cause
 	Opened                         // a stream carries a connection
+	Waiting                        // a stream has lost its own connection, and waits to resume
+	Resumed                        // a stream that waited goes on, nothing lost
 	Refused                        // a connection or request came to no stream
 	Ended                          // a stream has ended
 )
@@ -39,7 +41,8 @@ type Event struct {
 	Local    net.Addr      // Listening: the bound address
 	Peer     string        // the client's address on the service's side, the target's on the device's
 	Up, Down int64         // Ended: bytes service to device, and device to service
-	Duration time.Duration // Ended
+	Duration time.Duration // Ended; Resumed: how long it waited
+	Window   time.Duration // Waiting: how long it may
 	Err      error         // Retrying, Refused; Ended: nil for a clean end
 }
 
@@ -70,8 +73,8 @@ func (e *events) number() uint64 {
 // safe for concurrent use.
 type Traffic struct {
 	mu       sync.Mutex
-	open     map[*meter]struct{}
-	up, down int64 // of streams that have ended
+	open     map[*meter]time.Time // since when a stream waits to resume; zero: it does not
+	up, down int64                // of streams that have ended
 }
 
 // meter counts one stream; a is the service's side, b the device's.
@@ -94,9 +97,33 @@ func (t *Traffic) add(m *meter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.open == nil {
-		t.open = make(map[*meter]struct{})
+		t.open = make(map[*meter]time.Time)
 	}
-	t.open[m] = struct{}{}
+	t.open[m] = time.Time{}
+}
+
+// Waiting returns how many of the open streams wait to resume, and since when the first
+// of them does; zero when none does.
+func (t *Traffic) Waiting() (waiting int, since time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, at := range t.open {
+		if at.IsZero() {
+			continue
+		}
+		waiting++
+		if since.IsZero() || at.Before(since) {
+			since = at
+		}
+	}
+	return waiting, since
+}
+
+// wait notes since when an open stream waits.
+func (t *Traffic) wait(m *meter, since time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[m] = since
 }
 
 func (t *Traffic) remove(m *meter) {

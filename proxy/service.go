@@ -25,9 +25,11 @@ type ServiceOptions struct {
 	// MaxStreams bounds the connections served at once; one more is reset. Zero
 	// means DefaultServiceStreams.
 	MaxStreams int
-	// GracePeriod is how long open streams may go on once ctx has ended.
+	// GracePeriod is how long open streams, suspended ones too, may go on once ctx has
+	// ended.
 	GracePeriod time.Duration
 
+	Watch   Watch        // nil: netwatch.Run
 	Traffic *Traffic     // nil: not counted
 	Events  func(Event)  // nil: not told
 	Logger  *slog.Logger // nil discards
@@ -48,6 +50,7 @@ type Listeners struct {
 	bound    []net.Listener
 	slots    chan struct{}
 	streams  streams
+	network  network
 }
 
 // Listen binds every forward's address, or none. The caller runs or closes the
@@ -92,6 +95,11 @@ func (l *Listeners) Close() error {
 // Run opens a stream for each connection until ctx ends, then gives open streams
 // their grace and returns nil. A listener that fails is an error.
 func (l *Listeners) Run(ctx context.Context) error {
+	l.network.watch(l.o.Watch, func() {
+		l.o.Hub.NetworkChanged()
+		l.streams.networkChanged()
+	})
+	defer l.network.close()
 	defer l.streams.end(l.o.GracePeriod)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -143,13 +151,15 @@ func (l *Listeners) accept(ctx context.Context, from net.Listener, service strin
 // over.
 func (l *Listeners) open(ctx context.Context, conn *net.TCPConn, service string) {
 	free := func() { <-l.slots }
-	leg, err := l.o.Hub.Open(ctx, l.o.DeviceID, service, l.o.Open)
+	s := &session{about: Event{Device: l.o.DeviceID, Service: service, Peer: conn.RemoteAddr().String()}, events: &l.events, traffic: l.o.Traffic, streams: &l.streams}
+	o := l.o.Open
+	o.Changed = s.changed
+	leg, err := l.o.Hub.Open(ctx, l.o.DeviceID, service, o)
 	if err != nil {
 		free()
 		l.refuse(conn, service, err)
 		return
 	}
-	s := session{Event{Stream: l.events.number(), Device: l.o.DeviceID, Service: service, Peer: conn.RemoteAddr().String()}, &l.events, l.o.Traffic}
 	l.streams.start(func(ctx context.Context) {
 		defer free()
 		_ = s.carry(ctx, stream.TCP(conn), leg) // told as an event

@@ -15,38 +15,51 @@ import (
 const lastInput = time.Second
 
 // RunStdio opens one stream and carries in and out over it. EOF of in ends the
-// direction to the device, the device's end closes out if it can be closed. It
-// returns nil only after a clean end; errors of opening are hubclient's, a stream
-// that broke is an *hubclient.EndError. When ctx ends, the stream gets
-// GracePeriod.
+// direction to the device, the device's end closes out if it can be closed. An extended
+// stream goes on until both have come, however long that takes; a plain one ends soon
+// after the first. It returns nil only after a clean end; errors of opening are
+// hubclient's, a stream that broke is an *hubclient.EndError. When ctx ends, the stream
+// gets GracePeriod, and so does telling the device that it has ended.
 //
 // A Read of in cannot be interrupted; one that still waits when RunStdio returns
 // ends with the process.
 func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reader, out io.Writer) error {
+	if o.Traffic == nil {
+		o.Traffic = new(Traffic)
+	}
+	var all streams
+	all.init()
+	defer all.end(o.GracePeriod)
+	defer context.AfterFunc(ctx, func() { all.endAfter(o.GracePeriod) })()
+	var net network
+	net.watch(o.Watch, all.networkChanged)
+	defer net.close()
+
+	s := &session{about: Event{Device: o.DeviceID, Service: service, Peer: "stdio"}, events: &events{tell: o.Events}, traffic: o.Traffic, streams: &all}
+	o.Open.Changed = s.changed
 	leg, err := o.Hub.Open(ctx, o.DeviceID, service, o.Open)
 	if err != nil {
 		return err
 	}
-	if o.Traffic == nil {
-		o.Traffic = new(Traffic)
-	}
-	graced, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() {
-		time.AfterFunc(o.GracePeriod, func() { cancel(errStopping) })
-	})()
 
 	ends := &stdio{in: in, out: out, aborted: make(chan wire.EndReason, 1), peerDone: make(chan struct{})}
-	s := session{Event{Stream: 1, Device: o.DeviceID, Service: service, Peer: "stdio"}, &events{tell: o.Events}, o.Traffic}
 	done := make(chan error, 1)
-	go func() { done <- s.carry(graced, ends, leg) }()
+	go func() { done <- s.carry(all.ctx, ends, leg) }()
 	select {
 	case err := <-done:
 		return err
 	case reason := <-ends.aborted:
 		return afterAbort(leg, done, reason)
-	case <-ends.peerDone:
+	case <-ends.peerDone: // what in has to say may follow
+	}
+	if _, plain := leg.(*stream.Conn); plain {
 		return afterPeer(leg, done, ends)
+	}
+	select {
+	case err := <-done:
+		return err
+	case reason := <-ends.aborted:
+		return afterAbort(leg, done, reason)
 	}
 }
 
@@ -61,7 +74,7 @@ func afterAbort(leg stream.Half, done <-chan error, reason wire.EndReason) error
 	}
 }
 
-// afterPeer ends a stream whose other side is done: what in still has to say may
+// afterPeer ends a plain stream whose other side is done: what in still has to say may
 // follow for a moment, then this side is done as well.
 func afterPeer(leg stream.Half, done <-chan error, ends *stdio) error {
 	select {

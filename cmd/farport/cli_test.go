@@ -98,8 +98,12 @@ func TestJudge(t *testing.T) {
 		{hubclient.ErrThrottled, exitFailed, "wait"},
 		{hubclient.ErrHubUnreachable, exitHub, "farport serve"},
 		{hubclient.ErrForeignEndpoint, exitFailed, "--streaming-host"},
-		{&hubclient.EndError{Reason: "network"}, exitLost, ""},
-		{&hubclient.EndError{Reason: "aborted"}, exitFailed, ""},
+		{&hubclient.EndError{Reason: "lost"}, exitLost, "--resume-window"},
+		{&hubclient.EndError{Reason: "network"}, exitLost, "resume"},
+		{&hubclient.EndError{Reason: "hub stopping"}, exitLost, "resume"},
+		{&hubclient.EndError{Reason: "reset"}, exitFailed, "broke it off"},
+		{&hubclient.EndError{Reason: "revoked"}, exitFailed, "hub's log"},
+		{&hubclient.EndError{Reason: "aborted"}, exitFailed, "broke it off"},
 		{hub.ErrInUse, exitFailed, "--data-dir"},
 		{inUse, exitFailed, "port 0"},
 		{forbidden, exitFailed, "--listen :8443"},
@@ -213,10 +217,10 @@ func TestFormats(t *testing.T) {
 func TestRate(t *testing.T) {
 	var r rate
 	at := time.Unix(1000, 0)
-	if got, want := r.text(at, 0, 5000, 0), "0 streams  up 0 B/s  down 0 B/s  total 5.0 kB up, 0 B down"; got != want {
+	if got, want := r.text(at, 0, 5000, 0, ""), "0 streams  up 0 B/s  down 0 B/s  total 5.0 kB up, 0 B down"; got != want {
 		t.Errorf("first: %q, want %q", got, want)
 	}
-	if got, want := r.text(at.Add(500*time.Millisecond), 1, 6000, 2_000_000), "1 stream  up 2.0 kB/s  down 4.0 MB/s  total 6.0 kB up, 2.0 MB down"; got != want {
+	if got, want := r.text(at.Add(500*time.Millisecond), 1, 6000, 2_000_000, ", 1 waiting for 3s"), "1 stream, 1 waiting for 3s  up 2.0 kB/s  down 4.0 MB/s  total 6.0 kB up, 2.0 MB down"; got != want {
 		t.Errorf("second: %q, want %q", got, want)
 	}
 }
@@ -232,6 +236,8 @@ func TestEvents(t *testing.T) {
 		{Kind: proxy.Retrying, Device: "pi-1", Err: hubclient.ErrHubUnreachable},
 		{Kind: proxy.Connected, Device: "pi-1"},
 		{Kind: proxy.Opened, Device: "pi-1", Stream: 1, Service: "a\x1b[2J", Peer: "127.0.0.1:22"},
+		{Kind: proxy.Waiting, Device: "pi-1", Stream: 1, Service: "a b", Window: 5 * time.Minute},
+		{Kind: proxy.Resumed, Device: "pi-1", Stream: 1, Service: "a b", Duration: 3210 * time.Millisecond},
 		{Kind: proxy.Ended, Device: "pi-1", Stream: 1, Service: "ssh", Up: 12, Down: 3456, Duration: time.Minute, Err: errors.New("reset\n")},
 		{Kind: proxy.Listening, Device: "pi-1", Service: "ssh", Local: &net.TCPAddr{IP: net.IPv4zero, Port: 22}},
 	} {
@@ -242,6 +248,8 @@ farport: warning: hub is not reachable; trying again
 farport: hint: check host name and port in the connection string, the network, and that "farport serve" is running
 farport: device "pi-1" connected to hub
 farport: stream 1 opened: pi-1 ("a\x1b[2J") to 127.0.0.1:22
+farport: stream 1 waits: pi-1 ("a b"), connection lost, up to 5m0s for it to return
+farport: stream 1 resumed: pi-1 ("a b"), after 3.2s
 farport: warning: stream 1 broke: pi-1 (ssh), up 12 B, down 3.5 kB, 1m0s: reset; 
 farport: listening on 0.0.0.0:22 -> pi-1 (ssh)
 farport: warning: 0.0.0.0:22 is not a loopback address: everybody who can reach it can connect to the device

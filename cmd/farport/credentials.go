@@ -58,11 +58,6 @@ func (o *credentialOptions) addFlags(flags *pflag.FlagSet, variables ...string) 
 	exclusive(flags, flagConnectionString, flagConnectionStringFile)
 }
 
-// addStreamingHosts adds the flag for further hosts that streams may be sent to.
-func addStreamingHosts(flags *pflag.FlagSet, hosts *[]string) {
-	flags.StringArrayVar(hosts, "streaming-host", nil, "further `HOST` that the hub may send streams to; repeatable")
-}
-
 // deviceString is the connection string of a device.
 func (a *app) deviceString(o *credentialOptions) (hubclient.ConnectionString, error) {
 	cs, found, err := a.given(o)
@@ -211,8 +206,8 @@ func readLimited(r io.Reader, name string, limit int64) (string, error) {
 }
 
 // clientOptions are what hubclient needs besides the connection string.
-func (a *app) clientOptions(o *credentialOptions, streamingHosts []string) (hubclient.Options, error) {
-	options := hubclient.Options{StreamingHosts: streamingHosts, Logger: a.logger(slog.LevelWarn)}
+func (a *app) clientOptions(o *credentialOptions, streams streamOptions) (hubclient.Options, error) {
+	options := hubclient.Options{StreamingHosts: streams.hosts, ResumeWindow: streams.resumeWindow(), Logger: a.logger(slog.LevelWarn)}
 	if o.caFile == "" {
 		return options, nil
 	}
@@ -228,12 +223,12 @@ func (a *app) clientOptions(o *credentialOptions, streamingHosts []string) (hubc
 }
 
 // service is a client for operators. The caller closes it.
-func (a *app) service(o *credentialOptions, streamingHosts []string) (*hubclient.Service, hubclient.ConnectionString, error) {
+func (a *app) service(o *credentialOptions, streams streamOptions) (*hubclient.Service, hubclient.ConnectionString, error) {
 	cs, err := a.serviceString(o)
 	if err != nil {
 		return nil, cs, err
 	}
-	options, err := a.clientOptions(o, streamingHosts)
+	options, err := a.clientOptions(o, streams)
 	if err != nil {
 		return nil, cs, err
 	}

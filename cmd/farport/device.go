@@ -84,7 +84,7 @@ func (a *app) operate(o *deviceOptions, do func(*hubclient.Service, hubclient.Co
 	if err := oneOf("output", o.format, formatTable, formatJSON); err != nil {
 		return err
 	}
-	hub, cs, err := a.service(&o.credentialOptions, nil)
+	hub, cs, err := a.service(&o.credentialOptions, streamOptions{})
 	if err != nil {
 		return err
 	}

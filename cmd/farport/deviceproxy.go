@@ -32,15 +32,15 @@ const (
 
 type deviceProxyOptions struct {
 	credentialOptions
-	target         string
-	host, port     string // the quickstart's arguments, "" when not given
-	services       []string
-	maxStreams     int
-	transport      string
-	mqttPort       int
-	cert, key      string
-	grace          time.Duration
-	streamingHosts []string
+	streamOptions
+	target     string
+	host, port string // the quickstart's arguments, "" when not given
+	services   []string
+	maxStreams int
+	transport  string
+	mqttPort   int
+	cert, key  string
+	grace      time.Duration
 }
 
 func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
@@ -53,7 +53,7 @@ func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.transport, "transport", transportMQTTWS, "control connection: `mqtt-ws|mqtt`; mqtt-ws needs no port but that of HTTPS")
 	flags.IntVar(&o.mqttPort, "mqtt-port", hubclient.DefaultMQTTPort, "the hub's `PORT` for --transport mqtt")
 	flags.DurationVar(&o.grace, "grace", defaultGrace, "how long open streams may go on once this ends")
-	addStreamingHosts(flags, &o.streamingHosts)
+	o.streamOptions.addFlags(flags)
 	exclusive(flags, "target", "service")
 }
 
@@ -69,8 +69,10 @@ name another address.
 A device that was created with --x509-thumbprint or --x509-ca signs in with --cert
 and --key; a renewed certificate is taken for the next connection.
 
-It reconnects for ever. Only when the hub refuses its credentials at the very first
-connect does it give up.
+It reconnects for ever, at once when this machine's network has changed. Only when the
+hub refuses its credentials at the very first connect does it give up. A stream that
+loses its connection waits for --resume-window and goes on where it was, if both
+proxies and the hub are farport's; the TCP connection that it carries only pauses.
 
 The connection string comes best from a file or from
 $IOTHUB_DEVICE_CONNECTION_STRING. $REMOTE_HOST_NAME and $REMOTE_PORT work as in
@@ -110,7 +112,7 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 	if err != nil {
 		return err
 	}
-	client, err := a.clientOptions(&o.credentialOptions, o.streamingHosts)
+	client, err := a.clientOptions(&o.credentialOptions, o.streamOptions)
 	if err != nil {
 		return err
 	}
@@ -118,7 +120,7 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 	if err != nil {
 		return err
 	}
-	dialing := hubclient.DeviceOptions{Options: client, MQTTPort: o.mqttPort}
+	dialing := hubclient.DeviceOptions{Options: client, MQTTPort: o.mqttPort, Instance: hubclient.NewInstance()}
 	if certificate != nil {
 		dialing.GetCertificate = certificate.get
 	}
@@ -146,6 +148,9 @@ func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 		return options, usage("--max-streams %d: must be 1 or more", o.maxStreams)
 	case o.grace < 0:
 		return options, usage("--grace must not be negative")
+	}
+	if err := o.streamOptions.check(); err != nil {
+		return options, err
 	}
 	if len(o.services) == 0 {
 		var err error

@@ -57,8 +57,8 @@ func targetRefuses(t *testing.T, binary string) {
 	}
 }
 
-// hubKilled: the hub dies without a word while a session is open. The session ends
-// and is seen to have been lost; the device-proxy finds the hub again by itself.
+// hubKilled: the hub dies without a word while a session is open. The session pauses and
+// goes on once the hub is there again, and both proxies say so.
 func hubKilled(t *testing.T, binary string) {
 	const id = "pi-1"
 	flags := []string{"--listen", freePort(t)}
@@ -69,22 +69,51 @@ func hubKilled(t *testing.T, binary string) {
 	}
 
 	s.hub.kill()
-	if code := session.exit(t, soon); code != sshLost {
-		t.Errorf("ssh whose hub was killed: exit code %d, want %d", code, sshLost)
-	}
-	saying(t, "ssh", session.stderr.String(), `^farport: error: `)
-	s.sshd.ended(t)
-
+	waits := `^farport: stream 1 waits: ` + id + ` \(default\), connection lost, up to 5m0s for it to return\r?$`
+	session.said(t, waits, 1, soon)
+	s.device.said(t, waits, 1, soon)
 	s.serve(append(flags, "--mqtt-listen", "off")...)
 	s.device.connected(t, id, 2)
-	s.device.running(t)
-	again := startEcho(t, s.login(id, "cat"))
-	if err := echo(again, []byte("after")); err != nil {
+	resumed := `^farport: stream 1 resumed: ` + id + ` \(default\), after `
+	session.said(t, resumed, 1, soon)
+	s.device.said(t, resumed, 1, soon)
+	if err := echo(session, []byte("after")); err != nil {
 		t.Error(err)
 	}
-	_ = again.in.Close()
-	if code := again.exit(t, soon); code != 0 {
+	_ = session.in.Close()
+	if code := session.exit(t, soon); code != 0 {
 		t.Errorf("ssh after the hub's return: exit code %d, want 0", code)
+	}
+	s.device.said(t, `^farport: stream 1 closed: `, 1, soon) // ssh ends its ProxyCommand with SIGHUP
+}
+
+// streamLost: the hub is away for longer than the window. Both ends see a reset, and the
+// exit code tells it from others.
+func streamLost(t *testing.T, binary string) {
+	const (
+		id     = "pi-1"
+		window = 2 * time.Second
+	)
+	for _, flags := range [][]string{{"--resume-window", window.String()}, {"--no-resume"}} {
+		t.Run(flags[0], func(t *testing.T) {
+			s := newEchoSite(t, binary, window)
+			session := startEcho(t, s.command(atService, append([]string{"farport", "service-proxy", "--stdio", "-d", id}, flags...)...))
+			if err := echo(session, []byte("before")); err != nil {
+				t.Fatal(err)
+			}
+			s.hub.kill()
+			began := time.Now()
+			if code := session.exit(t, soon); code != 8 {
+				t.Errorf("exit code %d, want 8", code)
+			}
+			took := time.Since(began)
+			if waited := took >= window; waited != (len(flags) == 2) {
+				t.Errorf("lost after %v", took)
+			}
+			saying(t, "service-proxy", session.stderr.String(), `^farport: error: .*stream ended: (lost|network)`)
+			saying(t, "service-proxy", session.stderr.String(), `^farport: hint: .*--resume-window`)
+			s.device.said(t, `^farport: warning: stream \d+ broke: .*(lost|network)`, 1, soon)
+		})
 	}
 }
 
@@ -171,11 +200,18 @@ func signals(t *testing.T, binary string) {
 			if code := p.exit(t, short+slack); code != 0 {
 				t.Errorf("exit code %d, want 0", code)
 			}
+			if p == s.hub { // needs no grace: the stream waits for another
+				s.service.said(t, `^farport: stream 1 waits: `, 1, soon)
+				return
+			}
 			if took := time.Since(began); took < short {
 				t.Errorf("ended after %v, and the grace is %v", took, short)
 			}
 			broken(t, conn)
 		})
+		if program.name == "serve" {
+			continue // it has nobody to wait for: the stream does without it meanwhile
+		}
 		t.Run(program.name+" twice", func(t *testing.T) {
 			s := newEchoSite(t, binary, long)
 			conn := dialEcho(t, s.address)

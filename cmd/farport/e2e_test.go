@@ -37,6 +37,7 @@ func TestEndToEnd(t *testing.T) {
 		{"only outbound 443", onlyOutbound443},
 		{"target refuses", targetRefuses},
 		{"hub killed in mid-session", hubKilled},
+		{"stream lost", streamLost},
 		{"device disabled in mid-session", deviceDisabled},
 		{"signals", signals},
 		{"quickstart", quickstart},

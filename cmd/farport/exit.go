@@ -123,10 +123,18 @@ func judge(err error, command string) (code int, hint string) {
 			return v.code, v.hint
 		}
 	}
-	if e, ok := errors.AsType[*hubclient.EndError](err); ok && e.Lost() {
-		return exitLost, ""
+	if e, ok := errors.AsType[*hubclient.EndError](err); ok {
+		return endVerdict(e)
 	}
 	return exitFailed, permissionHint(err)
+}
+
+// endVerdict is for a stream that was open and ended otherwise than in good order.
+func endVerdict(e *hubclient.EndError) (code int, hint string) {
+	if e.Lost() {
+		return exitLost, "streams resume after a break between farport's own proxies and hub, within --resume-window of both proxies and the hub"
+	}
+	return exitFailed, "the target, the other proxy or the hub broke it off; the device-proxy's output and the hub's log say more"
 }
 
 func untrustedHint(e *hubclient.UntrustedError) string {

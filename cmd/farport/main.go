@@ -30,13 +30,16 @@ func main() {
 	os.Exit(start(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
-// start runs one command until it is done or told to stop: the first SIGINT or
-// SIGTERM ends its context, a second one the process. It returns the exit code.
+// start runs one command until it is done or told to stop: the first SIGINT, SIGTERM or
+// SIGHUP ends its context, a second one the process. It returns the exit code.
 func start(args []string, s streams) int {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP) // ssh's last word to its ProxyCommand
+	}
 	go func() { // ends with the process
 		<-signals
 		stop()

@@ -83,7 +83,7 @@ func (v *streamView) draw(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			open, up, down := v.traffic.Totals()
-			v.term.setLine(line, last.text(now, open, up, down))
+			v.term.setLine(line, last.text(now, open, up, down, pauses(now, &v.traffic)))
 		}
 	}
 }
@@ -107,8 +107,19 @@ type rate struct {
 	up, down int64
 }
 
-// text is the live line's: what is open, how fast it goes, how much there was.
-func (r *rate) text(now time.Time, open int, up, down int64) string {
+// pauses says how many of the open streams wait to resume, and for how long by now; ""
+// when none does.
+func pauses(now time.Time, t *proxy.Traffic) string {
+	waiting, since := t.Waiting()
+	if waiting == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d waiting for %s", waiting, formatShort(now.Sub(since).Truncate(time.Second)))
+}
+
+// text is the live line's: what is open, how fast it goes, how much there was. paused
+// follows what is open.
+func (r *rate) text(now time.Time, open int, up, down int64, paused string) string {
 	perSecond := func(bytes int64) string {
 		seconds := now.Sub(r.at).Seconds()
 		if r.at.IsZero() || seconds <= 0 {
@@ -116,8 +127,8 @@ func (r *rate) text(now time.Time, open int, up, down int64) string {
 		}
 		return formatBytes(int64(float64(bytes) / seconds))
 	}
-	text := fmt.Sprintf("%s  up %s/s  down %s/s  total %s up, %s down",
-		count(open, "stream"), perSecond(up-r.up), perSecond(down-r.down), formatBytes(up), formatBytes(down))
+	text := fmt.Sprintf("%s%s  up %s/s  down %s/s  total %s up, %s down",
+		count(open, "stream"), paused, perSecond(up-r.up), perSecond(down-r.down), formatBytes(up), formatBytes(down))
 	*r = rate{now, up, down}
 	return text
 }
@@ -150,6 +161,10 @@ func (v *streamView) event(e proxy.Event) {
 		if v.each {
 			v.term.notice("stream %d opened: %s (%s) %s %s", e.Stream, e.Device, word(e.Service), v.peer, e.Peer)
 		}
+	case proxy.Waiting, proxy.Resumed:
+		if v.each {
+			v.term.pause(e)
+		}
 	case proxy.Refused:
 		v.term.warn("stream to %s (%s) refused: %v", e.Device, word(e.Service), e.Err)
 	case proxy.Ended:
@@ -168,6 +183,16 @@ func (v *streamView) ended(e proxy.Event) {
 		v.term.warn("%s: %v", text, e.Err)
 	} else if v.each {
 		v.term.notice("%s", text)
+	}
+}
+
+// pause says that a stream waits to resume, or has resumed.
+func (t *terminal) pause(e proxy.Event) {
+	switch e.Kind {
+	case proxy.Waiting:
+		t.notice("stream %d waits: %s (%s), connection lost, up to %s for it to return", e.Stream, e.Device, word(e.Service), e.Window)
+	case proxy.Resumed:
+		t.notice("stream %d resumed: %s (%s), after %s", e.Stream, e.Device, word(e.Service), formatShort(e.Duration))
 	}
 }
 

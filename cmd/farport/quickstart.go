@@ -228,11 +228,12 @@ func (q *quickstart) createDevice(ctx context.Context) (string, error) {
 
 func (q *quickstart) startDeviceProxy(ctx context.Context) (string, error) {
 	connected := make(chan error, 1)
+	dialing := hubclient.DeviceOptions{Options: q.clientOptions(), Instance: hubclient.NewInstance()}
 	options := proxy.DeviceOptions{
 		DeviceID: quickstartDevice,
 		Target:   q.target.address,
 		Dial: func(ctx context.Context) (*hubclient.Device, error) {
-			return hubclient.DialDevice(ctx, q.device, hubclient.DeviceOptions{Options: q.clientOptions()})
+			return hubclient.DialDevice(ctx, q.device, dialing)
 		},
 		Events: func(e proxy.Event) {
 			switch {

@@ -238,10 +238,10 @@ func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 // job to end with that code.
 func scriptEnd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
-		ts.Fatalf("usage: end NAME INT|TERM|none CODE")
+		ts.Fatalf("usage: end NAME INT|TERM|HUP|none CODE")
 	}
 	j := jobs(ts)[args[0]]
-	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}
+	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}
 	if args[1] != "none" {
 		ts.Check(j.cmd.Process.Signal(signals[args[1]]))
 	}

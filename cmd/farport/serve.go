@@ -41,6 +41,7 @@ type serveOptions struct {
 	maxStreams          int
 	maxStreamsPerDevice int
 	shutdownGrace       time.Duration
+	resumeWindow        time.Duration
 }
 
 func (o *serveOptions) addFlags(flags *pflag.FlagSet) {
@@ -52,6 +53,7 @@ func (o *serveOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "with --tls files: certificate chain in PEM `FILE`, read again when it changes")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "with --tls files: its key in PEM `FILE`")
 	flags.DurationVar(&o.handshakeTimeout, "handshake-timeout", hub.DefaultHandshakeTimeout, "how long the set-up of a stream may take")
+	flags.DurationVar(&o.resumeWindow, "resume-window", hub.DefaultResumeWindow, "how long a stream may be without a connection, 1h at most; 0: not at all")
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "most streams at once; 0 is the hub's own limit")
 	flags.IntVar(&o.maxStreamsPerDevice, "max-streams-per-device", 0, "most streams to one device; 0 is the hub's own limit")
 	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", hub.DefaultShutdownGrace, "how long open streams may go on when the hub is told to stop")
@@ -139,6 +141,7 @@ func (o *serveOptions) hubOptions(a *app, logger *slog.Logger) (hub.Options, *fi
 		MaxStreams:          o.maxStreams,
 		MaxStreamsPerDevice: o.maxStreamsPerDevice,
 		ShutdownGrace:       cmp.Or(o.shutdownGrace, -1), // there, zero is the default
+		ResumeWindow:        cmp.Or(o.resumeWindow, -1),  // as above
 		Logger:              logger,
 	}
 	if err := o.check(); err != nil {
@@ -191,6 +194,10 @@ func (o *serveOptions) check() error {
 		return usage("--handshake-timeout must be more than 0")
 	case o.shutdownGrace < 0:
 		return usage("--shutdown-grace must not be negative")
+	case o.resumeWindow < 0 || o.resumeWindow > hub.MaxResumeWindow:
+		return usage("--resume-window must be from 0 to 1h")
+	case o.resumeWindow%time.Second != 0:
+		return usage("--resume-window must be whole seconds")
 	case o.maxStreams < 0 || o.maxStreamsPerDevice < 0:
 		return usage("--max-streams and --max-streams-per-device must not be negative")
 	}

@@ -23,6 +23,7 @@ const defaultService = "default"
 
 type serviceProxyOptions struct {
 	credentialOptions
+	streamOptions
 	device          string
 	listen          []string
 	stdio           bool
@@ -31,7 +32,6 @@ type serviceProxyOptions struct {
 	responseTimeout time.Duration
 	grace           time.Duration
 	maxStreams      int
-	streamingHosts  []string
 }
 
 func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
@@ -44,7 +44,7 @@ func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.responseTimeout, "response-timeout", hubclient.DefaultResponseTimeout, "how long the hub waits for the device's answer")
 	flags.DurationVar(&o.grace, "grace", defaultGrace, "how long open streams may go on once this ends")
 	flags.IntVar(&o.maxStreams, "max-streams", proxy.DefaultServiceStreams, "most streams at once")
-	addStreamingHosts(flags, &o.streamingHosts)
+	o.streamOptions.addFlags(flags)
 	alsoFrom(flags, "device", "STREAMING_TARGET_DEVICE", "DEVICE_ID")
 	alsoFrom(flags, "listen", "PROXY_PORT", "LOCAL_PORT")
 	exclusive(flags, "listen", "stdio")
@@ -57,10 +57,14 @@ func newServiceProxy(a *app) *cobra.Command {
 		Short: "Reach a device: a local port, or stdio for ProxyCommand",
 		Long: `Opens local TCP ports whose connections come out at a device, each over a stream of
 its own; or, with --stdio, carries exactly one stream over standard input and output
-and says nothing unless it fails.
+and says nothing unless it fails or has to wait.
 
 Before it listens it asks the hub for the device once, so that wrong credentials and
 unknown devices show at once. A device that is offline is only a warning.
+
+A stream that loses its connection waits for --resume-window and goes on where it was,
+if both proxies and the hub are farport's; the TCP connection that it carries only
+pauses.
 
 Every user of this machine can connect to a loopback port. --stdio has no port.
 
@@ -104,7 +108,7 @@ func runServiceProxy(ctx context.Context, a *app, o serviceProxyOptions) error {
 	if err != nil {
 		return err
 	}
-	hub, cs, err := a.service(&o.credentialOptions, o.streamingHosts)
+	hub, cs, err := a.service(&o.credentialOptions, o.streamOptions)
 	if err != nil {
 		return err
 	}
@@ -160,12 +164,16 @@ func errDisabled(id string) error {
 	return &codedError{exitDevice, `"farport device update ID --enable" enables it`, errors.New("device " + quote(device) + " is disabled")}
 }
 
-// runStdio carries one stream. It says nothing unless it fails.
+// runStdio carries one stream. It says nothing unless it fails or has to wait.
 func runStdio(ctx context.Context, a *app, options proxy.ServiceOptions, service string) error {
 	// A reader that has gone must end the stream, not the process.
 	signal.Ignore(syscall.SIGPIPE)
 	opened := false
-	options.Events = func(e proxy.Event) { opened = opened || e.Kind == proxy.Opened }
+	a.term.rawErr = a.term.person // ssh has switched the terminal to raw by now
+	options.Events = func(e proxy.Event) {
+		opened = opened || e.Kind == proxy.Opened
+		a.term.pause(e)
+	}
 	err := proxy.RunStdio(ctx, options, service, a.in, a.term.out)
 	switch {
 	case err == nil || ctx.Err() == nil:
@@ -191,6 +199,9 @@ func (o *serviceProxyOptions) forwards() ([]proxy.Forward, error) {
 		return nil, usage("--connect-timeout and --grace must not be negative, --response-timeout must be more than 0")
 	case o.maxStreams < 1:
 		return nil, usage("--max-streams %d: must be 1 or more", o.maxStreams)
+	}
+	if err := o.streamOptions.check(); err != nil {
+		return nil, err
 	}
 	var forwards []proxy.Forward
 	for _, text := range o.listen {

@@ -40,6 +40,7 @@ const (
 type terminal struct {
 	out, err io.Writer
 	person   bool // somebody reads err on a screen
+	rawErr   bool // which another program may have told not to begin a line by itself
 	colorOut bool
 	colorErr bool
 	quiet    bool
@@ -89,7 +90,11 @@ func (t *terminal) say(kind, color, format string, args ...any) {
 	if kind != "" {
 		kind = paint(t.colorErr, color, kind)
 	}
-	fmt.Fprintf(t, "farport: %s%s\n", kind, text)
+	end := "\n"
+	if t.rawErr {
+		end = "\r\n"
+	}
+	fmt.Fprintf(t, "farport: %s%s%s", kind, text, end)
 }
 
 // Write writes whole lines to standard error, above the live line.

@@ -38,19 +38,22 @@ var topLevel = []string{
 // aside. A package that is not here may import nothing of ours.
 var mayImport = map[string][]string{
 	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster"},
-	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/wire"},
+	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/netwatch", "internal/wire"},
 	"hubclient":                    {"internal/wire", "internal/credential", "internal/stream"},
-	"internal/stream":              {"internal/wire", "internal/backoff"},
+	"internal/stream":              {"internal/wire", "internal/backoff", "internal/stream/resume"},
+	"internal/stream/resume":       {"internal/wire"},
 	"internal/hub":                 {"internal/wire", "internal/credential", "internal/stream", "internal/hub/registry", "internal/hub/store", "internal/hub/rendezvous", "internal/hub/broker", "internal/hub/portal", "internal/hub/query"},
 	"internal/hub/registry":        {"internal/wire", "internal/credential", "internal/stream", "internal/hub/store"},
 	"internal/hub/store":           {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/hub/store/storetest": {"internal/hub/store"},
 	"internal/hub/query":           {"internal/wire"},
-	"internal/hub/rendezvous":      {"internal/wire", "internal/credential", "internal/stream"},
+	"internal/hub/rendezvous":      {"internal/wire", "internal/credential", "internal/stream", "internal/hub/pairing"},
+	"internal/hub/pairing":         {"internal/wire"},
 	"internal/hub/broker":          {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/hub/portal":          {"internal/wire", "internal/credential", "internal/stream", "internal/hub/registry"},
 	"internal/hub/cluster":         {"internal/hub", "internal/hub/store"},
 	"internal/hubtest":             {"internal/hub", "internal/credential", "internal/wire"},
+	"internal/netwatch":            {},
 	"internal/skip":                {},
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/farportio/farport/internal/wire"
 )
 
 // Bus is how the nodes of a hub reach the one that holds a device or module, and each
@@ -41,7 +43,9 @@ type Request struct {
 type StreamOffer struct {
 	ID      string
 	Name    string
-	Expires time.Time // of the device's stream token
+	Created time.Time
+	Expires time.Time  // when both legs must have joined
+	Service wire.Offer // what the service is ready for
 }
 
 // MethodCall calls a direct method.
@@ -56,12 +60,14 @@ type TwinChange struct {
 	Desired []byte // JSON
 }
 
-// Answer is what the device said: to a StreamOffer whether it takes it, and the
-// credential its control connection came with; to a MethodCall a status of its own and
-// JSON, which nobody has looked at.
+// Answer is what the device said: to a StreamOffer whether it takes it, the credential
+// its control connection came with, and what kind of stream it was asked for; to a
+// MethodCall a status of its own and JSON, which nobody has looked at.
 type Answer struct {
 	Accepted   bool
 	Credential string
+	Grant      wire.Grant
+	Instance   string // that has been asked; "" unless it offers the extended stream
 	Status     int
 	Payload    []byte
 }

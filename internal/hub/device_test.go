@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,8 @@ type device struct {
 
 // login is what a device says in CONNECT.
 type login struct {
-	host     string // in the user name; "" means localhost
+	host     string   // in the user name; "" means localhost
+	agents   []string // DeviceClientTypes in the user name
 	id       string
 	clientID string           // "" means id
 	password string           // "" is none
@@ -85,6 +87,9 @@ func (w *world) connect(l login) (*device, byte, error) {
 		host = "localhost"
 	}
 	hello.UsernameFlag, hello.Username = true, host+"/"+l.id+"/?api-version=2020-09-30" // a module's has its ID in id, too
+	for _, agent := range l.agents {
+		hello.Username += "&" + url.Values{wire.ParamClientType: {agent}}.Encode()
+	}
 	hello.PasswordFlag, hello.Password = l.password != "", []byte(l.password)
 	if err := hello.Write(conn); err != nil {
 		return nil, 0, err

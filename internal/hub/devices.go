@@ -18,6 +18,31 @@ func (h *Hub) deviceConnected(s *broker.Session) {
 	id := s.Identity()
 	h.registry.SetConnected(id.Name, true, s.ConnectedAt())
 	h.log.Info("device connected", "device", id.Name)
+	h.mu.Lock()
+	h.sessions[id.Name] = s
+	h.mu.Unlock()
+	h.rendezvous.InstanceChanged(id.Name)
+}
+
+// instance says which process of a device has its control connection up; id is "" if
+// that process has not offered the extended stream.
+func (h *Hub) instance(device string) (id string, connected bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, connected := h.sessions[device]
+	if connected {
+		id = s.Identity().Offer.Instance
+	}
+	return id, connected
+}
+
+// leaveSession forgets a control connection that has gone.
+func (h *Hub) leaveSession(s *broker.Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if name := s.Identity().Name; h.sessions[name] == s {
+		delete(h.sessions, name)
+	}
 }
 
 // deviceReady lets the device be asked for what it has just subscribed to. Each time
@@ -40,6 +65,8 @@ func (h *Hub) deviceDisconnected(s *broker.Session) {
 	if release := h.swapHold(device, nil); release != nil {
 		release()
 	}
+	h.leaveSession(s)
+	h.rendezvous.InstanceChanged(device)
 	h.registry.SetConnected(device, false, time.Now())
 	h.log.Info("device disconnected", "device", device, "dur", time.Since(s.ConnectedAt()), "events", s.Events())
 }
@@ -93,15 +120,20 @@ func (h *Hub) askDevice(ctx context.Context, s *broker.Session, r Request) (answ
 }
 
 // offerStream asks the device for a stream: its leg's URL is under the name by which
-// it knows the hub, its token bound to the credential it came with.
+// it knows the hub, its token bound to the credential it came with. The kind of stream
+// is agreed on with this very connection, as the device may be another program than the
+// one that was connected a moment ago.
 func (h *Hub) offerStream(ctx context.Context, s *broker.Session, o StreamOffer) (Answer, error) {
 	id := s.Identity()
+	grant := wire.Agree(id.Offer, o.Service, h.o.ResumeWindow)
 	token := h.token.mint(streamToken{
 		Stream: o.ID, Side: wire.SideDevice, Device: id.Name,
 		Generation: id.GenerationID, Credential: id.CredentialID, Expires: expiry(o.Expires),
+	}.granted(grant, id.Offer, o.Created))
+	accepted, err := s.Initiate(ctx, wire.StreamRequest{
+		Name: o.Name, URL: h.streamURL(id.Host, o.ID), Token: token.Reveal(), Grant: grant,
 	})
-	accepted, err := s.Initiate(ctx, o.Name, h.streamURL(id.Host, o.ID), token.Reveal())
-	return Answer{Accepted: accepted, Credential: id.CredentialID}, err
+	return Answer{Accepted: accepted, Credential: id.CredentialID, Grant: grant, Instance: id.Offer.Instance}, err
 }
 
 // identityChanged ends what the identities of a device and its modules no longer

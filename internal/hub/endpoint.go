@@ -23,7 +23,14 @@ var errRevoked = errors.New("the right that the stream was opened with has been 
 func (h *Hub) joinStream(w http.ResponseWriter, r *request) {
 	token, err := h.bearer(r)
 	if err != nil {
+		if isExtended(r.Header) {
+			w.Header().Set(wire.HeaderEnd, string(wire.EndRefused))
+		}
 		h.refuseLeg(w, r, token, wire.ErrUnauthorizedAccess, err)
+		return
+	}
+	if token.Instance != "" {
+		h.joinExtended(w, r, token)
 		return
 	}
 	place, err := h.claim(r, token)

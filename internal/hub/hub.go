@@ -39,6 +39,8 @@ import (
 const (
 	// flushInterval is how often the devices' last activity is written down.
 	flushInterval = 30 * time.Second
+	// sweepInterval is how often ended streams are removed from disk.
+	sweepInterval = 10 * time.Minute
 	// lastAnswers bounds the wait for HTTPS requests under way when the hub stops.
 	lastAnswers = time.Second
 )
@@ -66,8 +68,9 @@ type Hub struct {
 	calls chan struct{} // a place for each direct method under way
 	proof proofKey      // makes verification codes for CAs
 
-	mu    sync.Mutex
-	holds map[string]func() // releases the bus's hold on a device
+	mu       sync.Mutex
+	holds    map[string]func()          // releases the bus's hold on a device
+	sessions map[string]*broker.Session // the control connections, by identity
 }
 
 // Open binds the hub's addresses and opens its data dir, making what a first start
@@ -77,7 +80,7 @@ func Open(ctx context.Context, o Options) (_ *Hub, err error) {
 	if err := o.setDefaults(os.Hostname); err != nil {
 		return nil, err
 	}
-	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func()), calls: make(chan struct{}, maxCalls)}
+	h := &Hub{o: o, log: o.Logger, holds: make(map[string]func()), sessions: make(map[string]*broker.Session), calls: make(chan struct{}, maxCalls)}
 	defer func() {
 		if err != nil {
 			h.closeAll()
@@ -119,6 +122,9 @@ func (h *Hub) openParts(ctx context.Context) (err error) {
 	if h.token, err = h.registry.Secret(ctx, tokenSecret, tokenKeySize); err != nil {
 		return fmt.Errorf("stream token key: %w", err)
 	}
+	if err := h.registry.SweepStreams(ctx, time.Now()); err != nil {
+		return fmt.Errorf("ended streams: %w", err)
+	}
 	if h.proof, err = h.registry.Secret(ctx, proofSecret, proofKeySize); err != nil {
 		return fmt.Errorf("CA verification key: %w", err)
 	}
@@ -154,6 +160,9 @@ func (h *Hub) openParts(ctx context.Context) (err error) {
 		MaxPerDevice:     h.o.MaxStreamsPerDevice,
 		Opened:           h.streamOpened,
 		Ended:            h.streamEnded,
+		Instance:         h.instance,
+		Persist:          h.persistEnd,
+		Recall:           h.recallEnd,
 		Logger:           h.log,
 	})
 	h.broker, err = broker.New(broker.Options{
@@ -192,8 +201,8 @@ func (h *Hub) ConnectionString(ctx context.Context, policy string) (credential.S
 }
 
 // Run serves until ctx ends or a listener fails. Then no new stream is let in,
-// open ones get ShutdownGrace, and everything is closed. It returns nil when ctx
-// ended.
+// open plain ones get ShutdownGrace, and everything is closed; extended ones can be
+// resumed at the next run. It returns nil when ctx ended.
 func (h *Hub) Run(ctx context.Context) error {
 	defer h.closeAll()
 	serving, fail := context.WithCancelCause(ctx)
@@ -203,7 +212,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	if h.mqtt != nil {
 		wg.Go(func() { fail(h.serveMQTT()) })
 	}
-	wg.Go(func() { h.keepActivity(serving) })
+	wg.Go(func() { h.keepRecords(serving) })
 	<-serving.Done()
 	err := context.Cause(serving)
 
@@ -298,14 +307,20 @@ func (h *Hub) serveMQTT() error {
 	}
 }
 
-// keepActivity writes down the devices' last activity now and then.
-func (h *Hub) keepActivity(ctx context.Context) {
-	ticker := time.NewTicker(flushInterval)
-	defer ticker.Stop()
+// keepRecords writes down the devices' last activity now and then, and removes what is
+// known of streams for no end's sake any more.
+func (h *Hub) keepRecords(ctx context.Context) {
+	flush, sweep := time.NewTicker(flushInterval), time.NewTicker(sweepInterval)
+	defer flush.Stop()
+	defer sweep.Stop()
 	for {
 		select {
-		case <-ticker.C:
+		case <-flush.C:
 			h.flushActivity(ctx)
+		case <-sweep.C:
+			if err := h.registry.SweepStreams(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				h.log.Warn("remove old ended streams", "err", err)
+			}
 		case <-ctx.Done():
 			return
 		}

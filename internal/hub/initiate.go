@@ -42,12 +42,13 @@ func (h *Hub) initiate(w http.ResponseWriter, r *request) {
 		h.noRoom(w, r, err)
 		return
 	}
-	said, err := h.ask(ctx, s, wait, answer)
+	offer := wire.ParseOffer(r.Header.Values(wire.HeaderStream))
+	said, err := h.ask(ctx, s, offer, wait, answer)
 	if err != nil {
 		h.notAsked(w, r, s, device, err, wait, answer)
 		return
 	}
-	h.answer(w, r, s, said)
+	h.answer(w, r, s, offer, said)
 }
 
 // beginLongCall takes the bounds of ordinary requests off one that waits for a
@@ -64,10 +65,10 @@ func (h *Hub) beginLongCall(w http.ResponseWriter, r *request, limit int64) ([]b
 
 // ask puts a new stream to its device. An answer does not count when the stream has
 // ended in the meantime, or its credential was taken away.
-func (h *Hub) ask(ctx context.Context, s rendezvous.Stream, wait, answer time.Duration) (Answer, error) {
+func (h *Hub) ask(ctx context.Context, s rendezvous.Stream, offer wire.Offer, wait, answer time.Duration) (Answer, error) {
 	said, err := h.bus.Ask(ctx, s.Device, wait, Request{
 		Generation: s.Generation, Timeout: answer,
-		Stream: &StreamOffer{ID: s.ID, Name: s.Name, Expires: s.Created.Add(h.o.HandshakeTimeout)},
+		Stream: &StreamOffer{ID: s.ID, Name: s.Name, Created: s.Created, Expires: s.Created.Add(h.o.HandshakeTimeout), Service: offer},
 	})
 	if err != nil || !said.Accepted {
 		return said, err
@@ -80,21 +81,25 @@ func (h *Hub) ask(ctx context.Context, s rendezvous.Stream, wait, answer time.Du
 	return said, err
 }
 
-// answer tells the service what the device said.
-func (h *Hub) answer(w http.ResponseWriter, r *request, s rendezvous.Stream, said Answer) {
+// answer tells the service, which made the offer, what the device said.
+func (h *Hub) answer(w http.ResponseWriter, r *request, s rendezvous.Stream, offer wire.Offer, said Answer) {
 	if !said.Accepted {
 		h.rendezvous.End(s.ID, wire.EndRejected)
 		w.Header().Set(wire.HeaderIsAccepted, wire.Rejected)
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	token := h.token.mint(streamToken{
+	t := streamToken{
 		Stream: s.ID, Side: wire.SideService, Device: s.Device, Generation: s.Generation,
 		Policy: s.Policy, Credential: s.PolicyCredential, Expires: expiry(s.Created.Add(h.o.HandshakeTimeout)),
-	})
+	}.granted(said.Grant, offer, s.Created)
+	if said.Grant.Extended {
+		t.Peer = said.Instance
+		w.Header().Set(wire.HeaderStream, said.Grant.Header())
+	}
 	w.Header().Set(wire.HeaderIsAccepted, wire.Accepted)
 	w.Header().Set(wire.HeaderStreamURL, h.streamURL(r.Host, s.ID))
-	w.Header().Set(wire.HeaderStreamToken, token.Reveal())
+	w.Header().Set(wire.HeaderStreamToken, h.token.mint(t).Reveal())
 	w.WriteHeader(http.StatusOK)
 }
 

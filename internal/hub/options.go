@@ -16,6 +16,8 @@ import (
 const (
 	DefaultHandshakeTimeout = wire.HandshakeTimeout
 	DefaultShutdownGrace    = 10 * time.Second
+	DefaultResumeWindow     = wire.DefaultResumeWindow
+	MaxResumeWindow         = wire.MaxResumeWindow
 )
 
 // Options configure a hub. DataDir is required.
@@ -38,6 +40,11 @@ type Options struct {
 	// HandshakeTimeout is how long a stream may take from the request until both
 	// legs have joined. Zero means DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
+	// ResumeWindow is the most that is granted an extended stream of being without a
+	// connection, in whole seconds, to MaxResumeWindow. Zero means DefaultResumeWindow, a
+	// negative value that streams do not outlive their connections; half-close they
+	// keep.
+	ResumeWindow time.Duration
 	// MaxStreams and MaxStreamsPerDevice bound the streams open at once. Zero means
 	// the defaults of package rendezvous.
 	MaxStreams          int
@@ -58,6 +65,12 @@ func (o *Options) setDefaults(hostname func() (string, error)) error {
 	}
 	if o.ShutdownGrace == 0 {
 		o.ShutdownGrace = DefaultShutdownGrace
+	}
+	if o.ResumeWindow == 0 {
+		o.ResumeWindow = DefaultResumeWindow
+	}
+	if o.ResumeWindow = max(o.ResumeWindow, 0); o.ResumeWindow > MaxResumeWindow {
+		return fmt.Errorf("resume window of %s is longer than %s", o.ResumeWindow, MaxResumeWindow)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -98,6 +98,12 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("defaults are %+v", o)
 		}
 	}
+	for window, want := range map[time.Duration]time.Duration{0: 5 * time.Minute, -1: 0, time.Second: time.Second, time.Hour: time.Hour, time.Hour + 1: -1} {
+		o := Options{Listen: ":443", ResumeWindow: window}
+		if err := o.setDefaults(machine); (err != nil) != (want < 0) || err == nil && o.ResumeWindow != want {
+			t.Errorf("resume window of %s is %s, %v", window, o.ResumeWindow, err)
+		}
+	}
 	o := Options{Listen: ":443"}
 	if err := o.setDefaults(func() (string, error) { return "", errors.New("no name") }); err == nil {
 		t.Error("without a host name there is none")

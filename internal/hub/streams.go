@@ -1,6 +1,27 @@
 package hub
 
-import "github.com/farportio/farport/internal/hub/rendezvous"
+import (
+	"context"
+	"time"
+
+	"github.com/farportio/farport/internal/hub/rendezvous"
+	"github.com/farportio/farport/internal/wire"
+)
+
+// diskTime bounds reading and writing down that a stream has ended.
+const diskTime = 10 * time.Second
+
+func (h *Hub) persistEnd(id string, reason wire.EndReason, until time.Time) error {
+	ctx, cancel := context.WithTimeout(context.Background(), diskTime)
+	defer cancel()
+	return h.registry.EndStream(ctx, id, reason, until)
+}
+
+func (h *Hub) recallEnd(id string) (wire.EndReason, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), diskTime)
+	defer cancel()
+	return h.registry.StreamEnd(ctx, id)
+}
 
 // streamOpened and streamEnded leave a trace of every stream (security.md T46).
 

@@ -27,11 +27,12 @@ type streamToken struct {
 	Credential string    `json:"c"`           // ID of the key that let this side in
 	Expires    int64     `json:"e"`           // Unix seconds
 
-	// Of an extended stream (docs/farport-v1.md, section 1). With a Window the token is
-	// good for many joins, of which each must be newer than the last.
+	// Of an extended stream (docs/farport-v1.md, section 1), else zero. With a Window the
+	// token is good for many joins, of which each must be newer than the last.
 	Instance string `json:"n,omitempty"` // wire.InstanceID of the end; "" is a plain stream
 	Window   int64  `json:"w,omitempty"` // seconds; 0 is framing without resume
 	Minted   int64  `json:"m,omitempty"` // of the stream, Unix milliseconds
+	Peer     string `json:"o,omitempty"` // service side only: the device's Instance
 }
 
 // tokenSecret is the name of the MAC key in the registry, tokenKeySize its size.
@@ -78,6 +79,19 @@ func (k tokenKey) mac(body string) string {
 	h := hmac.New(sha256.New, k)
 	h.Write([]byte("farport stream token 1\x00" + body))
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// granted is t for what the hub has granted to the side that made this offer, of a
+// stream that was created then. A token that may be used again gets its longer life.
+func (t streamToken) granted(g wire.Grant, offer wire.Offer, created time.Time) streamToken {
+	if !g.Extended {
+		return t
+	}
+	t.Instance, t.Window, t.Minted = offer.Instance, int64(g.Window/time.Second), created.UnixMilli()
+	if g.Window > 0 {
+		t.Expires = expiry(created.Add(wire.ResumeTokenLife))
+	}
+	return t
 }
 
 // expiry is when a token for a stream that must be joined by t expires. It is

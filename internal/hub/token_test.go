@@ -20,6 +20,10 @@ var (
 	}
 )
 
+// maxExtendedToken is the most that docs/farport-v1.md, section 1, allows; the C SDK's
+// own limit is wire.MaxToken.
+const maxExtendedToken = 900
+
 // alphabet is the text of every token that verify could take.
 var alphabet = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
@@ -27,10 +31,14 @@ func TestTokenRoundTrip(t *testing.T) {
 	service := testToken
 	service.Side, service.Policy = wire.SideService, "iothubowner"
 	longest := service
-	longest.Device, longest.Policy = strings.Repeat("'", wire.MaxID), strings.Repeat("p", wire.MaxID)
-	for _, want := range []streamToken{testToken, service, longest} {
+	longest.Device, longest.Policy = strings.Repeat("'", wire.MaxID)+"/"+strings.Repeat("'", wire.MaxID), strings.Repeat("p", wire.MaxID)
+	longest = longest.granted(wire.Grant{Extended: true, Window: wire.MaxResumeWindow}, wire.Offer{Instance: wire.InstanceID("x")}, testTime)
+	certificate := longest // a device's is the longest credential, but it has no policy
+	certificate.Side, certificate.Policy, certificate.Credential = wire.SideDevice, "", byThumbprint+strings.Repeat("F", 64)
+	framing := testToken.granted(wire.Grant{Extended: true}, wire.Offer{Instance: wire.InstanceID("x")}, testTime)
+	for _, want := range []streamToken{testToken, service, longest, certificate, framing} {
 		text := testKey.mint(want).Reveal()
-		if !alphabet.MatchString(text) || len(text) >= wire.MaxToken {
+		if !alphabet.MatchString(text) || len(text) > maxExtendedToken {
 			t.Errorf("token of %d bytes: %s", len(text), text)
 		}
 		if got, err := testKey.verify(text, testTime); err != nil || got != want {
@@ -99,6 +107,27 @@ func TestTokenExpiry(t *testing.T) {
 	}
 }
 
+// What is granted changes a plain token in nothing, and makes one that can be used again
+// good for as long as the contract says.
+func TestTokenGranted(t *testing.T) {
+	offer := wire.Offer{Instance: wire.InstanceID("x"), Window: time.Hour}
+	if got := testToken.granted(wire.Grant{}, offer, testTime); got != testToken {
+		t.Errorf("a plain stream's token is %+v", got)
+	}
+	if text, _ := json.Marshal(testToken); strings.Contains(string(text), `"n"`) || strings.Contains(string(text), `"w"`) || strings.Contains(string(text), `"m"`) {
+		t.Errorf("a plain stream's token is %s", text)
+	}
+	want := testToken
+	want.Instance, want.Minted = offer.Instance, testTime.UnixMilli()
+	if got := testToken.granted(wire.Grant{Extended: true}, offer, testTime); got != want {
+		t.Errorf("without resume it is %+v", got)
+	}
+	want.Window, want.Expires = 300, testTime.Add(24*time.Hour).Unix()
+	if got := testToken.granted(wire.Grant{Extended: true, Window: 5 * time.Minute}, offer, testTime); got != want {
+		t.Errorf("with resume it is %+v", got)
+	}
+}
+
 func TestTokenIsRedacted(t *testing.T) {
 	if text := testKey.mint(testToken).String(); strings.Contains(text, ".") {
 		t.Errorf("a token prints as %s", text)
@@ -127,10 +156,13 @@ func FuzzToken(f *testing.F) {
 
 // What was minted is read back, whatever is in it.
 func FuzzTokenContents(f *testing.F) {
-	f.Add("0123", "device", "pi-1", "1", "service", "c0ffee", int64(1_900_000_060))
-	f.Add("", "", "-.+%_#*?!(),=@$':", "<&>", "\x00\u202e", "\"\\", int64(-1))
-	f.Fuzz(func(t *testing.T, stream, side, device, generation, policy, credential string, expires int64) {
-		want := streamToken{stream, wire.Side(side), device, generation, policy, credential, expires}
+	f.Add("0123", "device", "pi-1", "1", "service", "c0ffee", int64(1_900_000_060), "R-CFK-I5lsX17IfEpIYX5A", int64(300), int64(1_899_999_999_999))
+	f.Add("", "", "-.+%_#*?!(),=@$':", "<&>", "\x00\u202e", "\"\\", int64(-1), "", int64(0), int64(0))
+	f.Fuzz(func(t *testing.T, stream, side, device, generation, policy, credential string, expires int64, instance string, window, minted int64) {
+		want := streamToken{
+			Stream: stream, Side: wire.Side(side), Device: device, Generation: generation, Policy: policy, Credential: credential,
+			Expires: expires, Instance: instance, Window: window, Minted: minted,
+		}
 		text := testKey.mint(want).Reveal()
 		if !alphabet.MatchString(text) {
 			t.Fatalf("token %q", text)

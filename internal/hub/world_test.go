@@ -207,6 +207,12 @@ func (w *world) open(device, name, connect, response string) *post {
 	return w.openAs(device, name, "", connect, response)
 }
 
+// openOffering is open with offers of a kind of stream.
+func (w *world) openOffering(device, name string, offers ...string) *post {
+	w.t.Helper()
+	return w.post(device, name, "", http.Header{wire.HeaderStream: offers})
+}
+
 func (w *world) openAs(device, name, body, connect, response string) *post {
 	w.t.Helper()
 	header := http.Header{}
@@ -215,6 +221,11 @@ func (w *world) openAs(device, name, body, connect, response string) *post {
 			header.Set(key, value)
 		}
 	}
+	return w.post(device, name, body, header)
+}
+
+func (w *world) post(device, name, body string, header http.Header) *post {
+	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	p := &post{t: w.t, cancel: cancel, done: make(chan answer, 1)}
 	c := call{method: "POST", path: wire.StreamPath(device, name) + "?api-version=2018-10-20-preview", auth: w.policy("service"), body: body, header: header}

@@ -183,7 +183,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
 		chunk := p[done:min(done+wire.Chunk, len(p))]
-		if err := c.ws.write(chunk, time.Now().Add(wire.WriteStall)); err != nil {
+		if err := c.ws.write(opBinary, chunk, time.Now().Add(wire.WriteStall)); err != nil {
 			reason := wire.EndNetwork
 			if errors.Is(err, errCloseSent) {
 				reason = wire.EndAborted
@@ -194,6 +194,20 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	return done, nil
 }
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline is not built.
+func (c *Conn) SetReadDeadline(t time.Time) error { return errors.ErrUnsupported }
+
+// SetWriteDeadline is not built.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return errors.ErrUnsupported }
+
+// LocalAddr is the address of this end of the WebSocket.
+func (c *Conn) LocalAddr() net.Addr { return c.ws.LocalAddr() }
 
 // RemoteAddr is the address of the other end of the WebSocket.
 func (c *Conn) RemoteAddr() net.Addr { return c.ws.RemoteAddr() }

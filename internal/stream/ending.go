@@ -26,20 +26,22 @@ func (e *EndError) Unwrap() error { return e.Cause }
 
 // Lost reports whether the stream was lost, with the network or the hub, rather
 // than broken off on purpose.
-func (e *EndError) Lost() bool { return e.Reason == wire.EndNetwork || e.Reason == wire.EndStopping }
+func (e *EndError) Lost() bool {
+	return e.Reason == wire.EndNetwork || e.Reason == wire.EndStopping || e.Reason == wire.EndLost
+}
 
 // fail turns the first read error into what Read returns from then on.
 func (c *Conn) fail(err error) {
-	closed, ok := errors.AsType[*closeError](err)
+	closed, ok := errors.AsType[*CloseFrame](err)
 	if !ok {
 		reason := wire.EndNetwork
-		if _, broken := errors.AsType[*protocolError](err); broken {
+		if _, broken := errors.AsType[*ProtocolError](err); broken {
 			reason = wire.EndProtocol
 		}
 		c.readErr = &EndError{Reason: reason, Cause: err}
 		return
 	}
-	reason, clean := wire.ParseClose(closed.code, closed.text)
+	reason, clean := wire.ParseClose(closed.Code, closed.Text)
 	c.readErr = io.EOF
 	if !clean {
 		c.readErr = &EndError{Reason: reason}

@@ -40,10 +40,15 @@ const (
 	headRoom = 512
 )
 
-// protocolError is a frame that no peer may send.
-type protocolError struct{ what string }
+// ProtocolError is a frame that no peer may send.
+type ProtocolError struct {
+	Code int // of the close frame that answers it
+	what string
+}
 
-func (e *protocolError) Error() string { return "websocket: " + e.what }
+func (e *ProtocolError) Error() string { return "websocket: " + e.what }
+
+func broken(what string) error { return &ProtocolError{wire.CloseProtocol, what} }
 
 // emptyRun counts the data frames without payload that come one after the other.
 // Azure's C# proxies send nothing else, in a tight loop, once their local side has
@@ -75,17 +80,17 @@ func (e *emptyRun) count(length uint64) error {
 	if time.Since(e.since) > emptyTime {
 		return nil
 	}
-	return &closeError{code: wire.CloseNormal}
+	return &CloseFrame{Code: wire.CloseNormal}
 }
 
-// closeError is a close frame of the peer.
-type closeError struct {
-	code int // wire.CloseNoStatus when the frame had none
-	text string
+// CloseFrame is a close frame of the peer, as the error of reading.
+type CloseFrame struct {
+	Code int // wire.CloseNoStatus when the frame had none
+	Text string
 }
 
-func (e *closeError) Error() string {
-	return fmt.Sprintf("websocket: closed with %d %q", e.code, e.text)
+func (e *CloseFrame) Error() string {
+	return fmt.Sprintf("websocket: closed with %d %q", e.Code, e.Text)
 }
 
 // headerSize is the length of a header; short is its seven bits of payload length.
@@ -110,7 +115,7 @@ func payloadLength(head []byte, short byte) (uint64, error) {
 	case 127:
 		length := binary.BigEndian.Uint64(head[2:])
 		if length>>63 != 0 {
-			return 0, &protocolError{"length with the highest bit set"} // §5.2
+			return 0, broken("length with the highest bit set") // §5.2
 		}
 		return length, nil
 	}
@@ -135,22 +140,22 @@ func (f *frameConn) check(first byte, masked bool, short byte) error {
 	default:
 		return nil
 	}
-	return &protocolError{what}
+	return broken(what)
 }
 
 func parseClose(p []byte) error {
 	if len(p) == 0 {
-		return &closeError{code: wire.CloseNoStatus}
+		return &CloseFrame{Code: wire.CloseNoStatus}
 	}
 	if len(p) == 1 || !utf8.Valid(p[2:]) {
-		return &protocolError{"malformed close frame"} // §5.5.1
+		return broken("malformed close frame") // §5.5.1
 	}
 	code := int(binary.BigEndian.Uint16(p))
 	switch { // §7.4: what may stand in a frame
 	case code < 1000, code >= 5000, code == wire.CloseNoStatus, code == wire.CloseAbnormal, code == closeTLS:
-		return &protocolError{"close code that no frame may carry"}
+		return broken("close code that no frame may carry")
 	}
-	return &closeError{code, string(p[2:])}
+	return &CloseFrame{code, string(p[2:])}
 }
 
 // frame appends a frame of one fragment to buf, which has room for it.

@@ -29,6 +29,7 @@ type frameConn struct {
 	mask       [4]byte
 	at         int // position in mask
 	empty      emptyRun
+	extended   *messages // rules of an extended leg; nil for a plain one
 
 	writing   chan struct{} // holds one token: the right to write a frame
 	closeSent bool          // guarded by writing
@@ -38,6 +39,7 @@ type frameConn struct {
 	mu      sync.Mutex
 	stuck   bool   // nothing can be written any more
 	closed  bool   // pongs takes nothing any more
+	ping    bool   // to be sent
 	pong    []byte // to be sent, the answer to the latest ping; nil if there is none
 	ponging bool   // pongs is at it
 }
@@ -48,10 +50,13 @@ func newFrameConn(c net.Conn, in *bufio.Reader, client bool) *frameConn {
 	return f
 }
 
-// wait blocks until there is data to read, answering control frames meanwhile. A
-// header that only announces data does not do.
+// wait blocks until there is data to read, or a text of an extended leg, answering
+// control frames meanwhile. A header that only announces data does not do.
 func (f *frameConn) wait() error {
 	for f.left == 0 {
+		if f.extended.waiting() {
+			return nil
+		}
 		if err := f.next(); err != nil {
 			return err
 		}
@@ -61,13 +66,17 @@ func (f *frameConn) wait() error {
 }
 
 // read fills p with what has arrived, at least one byte, across frames and
-// messages. Together with an error it may return bytes that came before it.
+// messages. Together with an error it may return bytes that came before it. A text of
+// an extended leg ends it, also without a byte.
 func (f *frameConn) read(p []byte) (n int, err error) {
 	defer f.records.wait(true)
 	for {
-		if f.left == 0 {
+		switch {
+		case f.extended.waiting():
+			return n, nil
+		case f.left == 0:
 			err = f.next()
-		} else {
+		default:
 			var m int
 			m, err = f.payload(p[n:])
 			n += m
@@ -109,25 +118,40 @@ func (f *frameConn) next() error {
 		return err
 	}
 	size, body := headerSize(short, masked), 0
-	if op >= opClose {
-		body = int(short)
-	}
-	if head, err = f.in.Peek(size + body); err != nil {
+	if head, err = f.in.Peek(size); err != nil {
 		return noEOF(err)
 	}
 	length, err := payloadLength(head, short)
+	if err == nil && f.extended != nil && op < opClose {
+		err = f.extended.check(op, final, length)
+	}
 	if err != nil {
 		return err
+	}
+	isText := f.extended != nil && op == opText
+	if isText || op >= opClose {
+		body = int(length) // of few bytes, as was checked
+	}
+	if head, err = f.in.Peek(size + body); err != nil {
+		return noEOF(err)
 	}
 	if masked {
 		copy(f.mask[:], head[size-len(f.mask):])
 		f.at = 0
 	}
-	if op < opClose {
-		f.left, f.fragmented = length, !final
-		err = f.empty.count(length)
-	} else {
+	switch {
+	case isText:
+		if !f.client {
+			xor(head[size:], head[size:], f.mask, 0)
+		}
+		f.extended.keep(head[size:])
+	case op >= opClose:
 		err = f.takeControl(op, head[size:])
+	default:
+		f.left, f.fragmented = length, !final
+		if f.extended == nil {
+			err = f.empty.count(length)
+		}
 	}
 	_, _ = f.in.Discard(size + body) // buffered: cannot fail
 	return err
@@ -157,39 +181,75 @@ func (f *frameConn) answer(p []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pong = append(make([]byte, 0, len(p)), p...) // never nil
+	f.startPongs()
+}
+
+// startPongs starts the goroutine that sends what is to be sent. mu is held.
+func (f *frameConn) startPongs() {
 	if !f.ponging && !f.closed {
 		f.ponging = true
 		f.pongs.Go(f.sendPongs)
 	}
 }
 
+// sendPing sends a ping as soon as it can be written, without waiting for that.
+func (f *frameConn) sendPing() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ping = true
+	f.startPongs()
+}
+
 func (f *frameConn) sendPongs() {
 	for {
 		f.mu.Lock()
-		p := f.pong
-		f.pong, f.ponging = nil, p != nil
+		ping, p := f.ping, f.pong
+		f.ping, f.pong, f.ponging = false, nil, ping || p != nil
 		f.mu.Unlock()
-		if p == nil {
+		// That it cannot be written will show in reading or writing.
+		if p != nil {
+			_ = f.control(opPong, p, pingPatience, wire.WriteStall)
+		}
+		if ping {
+			_ = f.control(opPing, nil, pingPatience, wire.WriteStall)
+		}
+		if !ping && p == nil {
 			return
 		}
-		// That it cannot be written will show in reading or writing.
-		_ = f.control(opPong, p, pingPatience, wire.WriteStall)
 	}
 }
 
-// scratch holds frames that are being written: a header and a chunk.
-var scratch = sync.Pool{New: func() any { return new([maxHeader + wire.Chunk]byte) }}
+// scratch holds frames that are being written: a header and a chunk, behind the texts
+// that go with it.
+var scratch = sync.Pool{New: func() any { return new(frames) }}
 
-// write sends p, of at most wire.Chunk bytes, as one binary message in one write.
-func (f *frameConn) write(p []byte, deadline time.Time) error {
+type frames [maxHeader + wire.Chunk + textRoom]byte
+
+// textRoom is what the texts that are written together take.
+const textRoom = 4 * (maxHeader + wire.MaxControl)
+
+// write sends p, of at most wire.Chunk bytes, as one message in one write.
+func (f *frameConn) write(op byte, p []byte, deadline time.Time) error {
+	return f.writeMessages(nil, op, p, deadline)
+}
+
+// writeMessages is write behind some texts of textRoom together. p may be nil: no message.
+func (f *frameConn) writeMessages(texts []string, op byte, p []byte, deadline time.Time) error {
 	if err := f.lock(deadline); err != nil {
 		return err
 	}
 	defer f.unlock()
 	f.writeBy(deadline)
 	f.records.gather()
-	buf := scratch.Get().(*[maxHeader + wire.Chunk]byte)
-	_, err := f.Conn.Write(f.frame(buf[:0], opBinary, p))
+	buf := scratch.Get().(*frames)
+	out := buf[:0]
+	for _, text := range texts {
+		out = f.frame(out, opText, []byte(text))
+	}
+	if p != nil {
+		out = f.frame(out, op, p)
+	}
+	_, err := f.Conn.Write(out)
 	scratch.Put(buf) // before a flush that may take long
 	return f.wrote(errors.Join(err, f.records.flush()))
 }
@@ -261,6 +321,14 @@ func (f *frameConn) Close() error {
 	err := conn.Close()
 	f.pongs.Wait() // it cannot be stuck any more
 	return err
+}
+
+// drop closes the connection without a farewell; whoever reads or writes fails.
+func (f *frameConn) drop() {
+	f.mu.Lock()
+	f.stuck = true
+	f.mu.Unlock()
+	_ = f.Close()
 }
 
 var errWriteTimeout = errors.New("websocket: the peer takes nothing")

@@ -40,6 +40,19 @@ func (e *DialError) Error() string {
 // Dial connects a leg: url and token are what the hub handed out. The caller
 // closes the Conn. A refusal by the endpoint is a *DialError; redirects are one.
 func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) {
+	ws, resp, err := dial(ctx, url, http.Header{"Authorization": {"Bearer " + token}}, o)
+	switch {
+	case err != nil:
+		return nil, err
+	case ws == nil:
+		return nil, &DialError{Status: resp.StatusCode}
+	}
+	return newConn(ws, wire.DrainSilence), nil
+}
+
+// dial makes the handshakes of a leg. It returns no frameConn if the endpoint has
+// refused it.
+func dial(ctx context.Context, url string, header http.Header, o DialOptions) (*frameConn, *http.Response, error) {
 	if o.Timeout == 0 {
 		o.Timeout = 30 * time.Second
 	}
@@ -47,7 +60,7 @@ func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) 
 	defer cancel()
 	conn, err := dialTLS(ctx, url, o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.NetConn().Close() }) // wakes the handshake
 	head := &headConn{Conn: conn, in: bufio.NewReaderSize(conn, headRoom)}
@@ -55,7 +68,6 @@ func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) 
 		NetDialTLSContext: func(context.Context, string, string) (net.Conn, error) { return head, nil },
 		WriteBufferSize:   headRoom, // nothing is written through it
 	}
-	header := http.Header{"Authorization": {"Bearer " + token}}
 	if o.UserAgent != "" {
 		header.Set("User-Agent", o.UserAgent)
 	}
@@ -67,14 +79,14 @@ func Dial(ctx context.Context, url, token string, o DialOptions) (*Conn, error) 
 	if err != nil {
 		_ = conn.Close()
 		if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
-			return nil, &DialError{Status: resp.StatusCode}
+			return nil, resp, nil
 		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	return newConn(newFrameConn(conn, head.in, true), wire.DrainSilence), nil
+	return newFrameConn(conn, head.in, true), resp, nil
 }
 
 // dialTLS connects to the host of a wss URL, with what makes legs fast below TLS.
@@ -160,14 +172,23 @@ func (h *headConn) Read(p []byte) (int, error) {
 // and check nothing; compression is declined. The caller closes the Conn. On an
 // error the request has been answered.
 func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
+	var header http.Header
+	if offered, _, _ := strings.Cut(r.Header.Get("Sec-WebSocket-Protocol"), ","); offered != "" {
+		header = http.Header{"Sec-WebSocket-Protocol": {strings.TrimSpace(offered)}}
+	}
+	ws, err := accept(w, r, header)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(ws, 0), nil
+}
+
+// accept makes the handshake of a leg, and answers for an error of it.
+func accept(w http.ResponseWriter, r *http.Request, header http.Header) (*frameConn, error) {
 	upgrader := websocket.Upgrader{
 		WriteBufferSize: headRoom, // the answer is written through it, and nothing else
 		// The bearer token stands in a header that no browser page can set.
 		CheckOrigin: func(*http.Request) bool { return true },
-	}
-	var header http.Header
-	if offered, _, _ := strings.Cut(r.Header.Get("Sec-WebSocket-Protocol"), ","); offered != "" {
-		header = http.Header{"Sec-WebSocket-Protocol": {strings.TrimSpace(offered)}}
 	}
 	// It refuses a client that sends before the answer, so no byte is lost in its buffer.
 	ws, err := upgrader.Upgrade(w, r, header)
@@ -175,5 +196,5 @@ func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		return nil, fmt.Errorf("accept leg: %w", err)
 	}
 	conn := ws.NetConn()
-	return newConn(newFrameConn(conn, bufio.NewReaderSize(conn, headRoom), false), 0), nil
+	return newFrameConn(conn, bufio.NewReaderSize(conn, headRoom), false), nil
 }

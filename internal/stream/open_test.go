@@ -23,7 +23,7 @@ import (
 
 // serveTLS starts a server with this handler and returns its wss URL and a config
 // that trusts it.
-func serveTLS(t *testing.T, h http.HandlerFunc) (url string, config *tls.Config) {
+func serveTLS(t testing.TB, h http.HandlerFunc) (url string, config *tls.Config) {
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = quiet
 	s.StartTLS()

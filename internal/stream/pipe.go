@@ -96,6 +96,20 @@ func Copy(dst io.Writer, src io.Reader, count *atomic.Int64) error {
 	}
 }
 
+// carry copies one direction, and its end.
+func carry(dst, src Half, count *atomic.Int64) error {
+	if e, ok := src.(*Extended); ok {
+		return e.deliverTo(dst, count)
+	}
+	if e, ok := dst.(*Extended); ok {
+		return e.takeFrom(src, count)
+	}
+	if err := Copy(dst, src, count); err != nil {
+		return err
+	}
+	return dst.CloseWrite()
+}
+
 // Meter counts the bytes a Pipe has carried. It may be read at any time.
 type Meter struct{ AToB, BToA atomic.Int64 }
 
@@ -116,18 +130,26 @@ func Pipe(ctx context.Context, a, b Half, m *Meter) error {
 		wg.Wait()
 	})
 	half := func(dst, src Half, count *atomic.Int64) {
-		err := Copy(dst, src, count)
-		if err == nil {
-			err = dst.CloseWrite()
-		}
-		if err != nil {
+		if err := carry(dst, src, count); err != nil {
 			cancel(err) // ends the other direction too; the first cause is kept
+		}
+	}
+	for _, h := range []Half{a, b} {
+		if e, ok := h.(*Extended); ok {
+			e.whenBroken(func(err error) { cancel(err) })
 		}
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { half(b, a, &m.AToB) })
 	wg.Go(func() { half(a, b, &m.BToA) })
 	wg.Wait()
+	for _, h := range []Half{a, b} {
+		if e, ok := h.(*Extended); ok {
+			if err := e.settle(); err != nil {
+				cancel(err)
+			}
+		}
+	}
 	if !stop() {
 		<-aborted // or Close would make a clean end of a break
 	}

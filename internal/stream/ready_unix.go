@@ -20,6 +20,46 @@ func rawOf(c net.Conn) syscall.RawConn {
 	return nil
 }
 
+// readSpace is readReady for memory that is asked for, and given back, with each attempt.
+// Without memory it returns 0 bytes.
+func readSpace(raw syscall.RawConn, space func() []byte, filled func(int)) (n int, err error) {
+	var failed error
+	given := true
+	err = raw.Read(func(fd uintptr) bool {
+		p := space()
+		if given = p != nil; !given {
+			return true
+		}
+		for {
+			n, failed = syscall.Read(int(fd), p)
+			if failed != syscall.EINTR {
+				break
+			}
+		}
+		n = max(n, 0)
+		filled(n)
+		return failed != syscall.EAGAIN
+	})
+	switch {
+	case err != nil: // closed, or past its deadline
+		n = 0
+	case failed != nil:
+		err = os.NewSyscallError("read", failed)
+	case n == 0 && given:
+		err = io.EOF
+	}
+	return n, err
+}
+
+// writeReady writes what can be written without waiting.
+func writeReady(raw syscall.RawConn, p []byte) (n int) {
+	_ = raw.Write(func(fd uintptr) bool { // a failure shows in the next write
+		n, _ = syscall.Write(int(fd), p)
+		return true
+	})
+	return max(n, 0)
+}
+
 // readReady reads as net.TCPConn does, but takes the buffer out of the pool for the
 // time of each attempt only, so that a connection that waits holds none. The caller
 // puts the buffer back, which is nil if there was none to read into.

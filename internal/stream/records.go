@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/farportio/farport/internal/wire"
 )
@@ -27,7 +28,9 @@ type recordConn struct {
 	header [recordHeader]byte // of the record being handed on, as far as it has been
 	got    int                // bytes of header; 0 while the record's body is handed on
 	left   int                // bytes of that body that are still to come
-	eager  atomic.Bool        // Read returns errNothing rather than wait
+	born   time.Time
+	heard  atomic.Int64 // when bytes came last: a time.Duration since born
+	eager  atomic.Bool  // Read returns errNothing rather than wait
 
 	mu      sync.Mutex
 	gathers bool
@@ -49,10 +52,10 @@ func (nothing) Error() string   { return "nothing more has arrived" }
 func (nothing) Timeout() bool   { return true }
 func (nothing) Temporary() bool { return true }
 
-// recordBuffer has room for a chunk with its frame header, and for what TLS adds
-// to the five records that take (RFC 8446 §5.2: 256 bytes each at most).
+// recordBuffer has room for a chunk with its frame header behind some texts, and for what
+// TLS adds to the five records that take (RFC 8446 §5.2: 256 bytes each at most).
 type recordBuffer struct {
-	b [wire.Chunk + maxHeader + 5*(recordHeader+256)]byte
+	b [wire.Chunk + maxHeader + textRoom + 5*(recordHeader+256)]byte
 }
 
 var recordBuffers = sync.Pool{New: func() any { return new(recordBuffer) }}
@@ -70,7 +73,9 @@ func (l recordListener) Accept() (net.Conn, error) {
 	return newRecordConn(c), nil
 }
 
-func newRecordConn(c net.Conn) *recordConn { return &recordConn{Conn: c, raw: rawOf(c)} }
+func newRecordConn(c net.Conn) *recordConn {
+	return &recordConn{Conn: c, raw: rawOf(c), born: time.Now()}
+}
 
 // recordsOf finds the recordConn below a TLS connection; nil if there is none.
 func recordsOf(c net.Conn) *recordConn {
@@ -80,6 +85,14 @@ func recordsOf(c net.Conn) *recordConn {
 	}
 	r, _ := t.NetConn().(*recordConn)
 	return r
+}
+
+// lastHeard is when bytes came last; zero for a nil recordConn.
+func (c *recordConn) lastHeard() time.Time {
+	if c == nil {
+		return time.Time{}
+	}
+	return c.born.Add(time.Duration(c.heard.Load()))
 }
 
 // wait says whether Read waits for bytes. A nil recordConn always does.
@@ -101,6 +114,7 @@ func (c *recordConn) Read(p []byte) (int, error) {
 	if c.in == nil && c.raw == nil {
 		n, err := c.Conn.Read(p)
 		c.handOn(p[:n])
+		c.heard.Store(int64(time.Since(c.born)))
 		return n, err
 	}
 	if c.in == nil {
@@ -110,6 +124,7 @@ func (c *recordConn) Read(p []byte) (int, error) {
 			c.release()
 			return 0, err
 		}
+		c.heard.Store(int64(time.Since(c.born)))
 	}
 	n := copy(p, c.in.b[c.r:c.w])
 	c.handOn(p[:n])

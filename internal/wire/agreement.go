@@ -21,6 +21,10 @@ const (
 	propertyStream = "$farport"
 	// streamVersion is the only version there is.
 	streamVersion = "1"
+	// maxOffer bounds an offer or grant in bytes; one of this version has 42.
+	maxOffer = 512
+	// ows is what may stand beside a header's semicolons and commas (RFC 9110 §5.6.3).
+	ows = " \t"
 )
 
 // ParamClientType is the parameter of a user name that says what a device runs.
@@ -54,6 +58,16 @@ func ParseOffer(values []string) Offer {
 	return parseOffer(values[0])
 }
 
+// Offer is the device's offer in its ParamClientType. Two of these are none, as one
+// would not know which to believe.
+func (u UserName) Offer() Offer {
+	values := u.Params[ParamClientType]
+	if len(values) != 1 {
+		return Offer{}
+	}
+	return FindOffer(values[0])
+}
+
 // FindOffer reads a device's offer in its decoded DeviceClientType. A malformed or
 // doubled one is none.
 func FindOffer(clientType string) (o Offer) {
@@ -85,10 +99,10 @@ func parseOffer(text string) Offer {
 	return Offer{Instance: params["i"], Window: window}
 }
 
-// parameters splits "head;k=v;k=v", with optional spaces behind each semicolon, and
-// decodes the values. A key given twice is an error.
+// parameters splits "head;k=v;k=v", with optional spaces around each pair, and decodes
+// the values. A key given twice is an error.
 func parameters(text string) (head string, params map[string]string, ok bool) {
-	if len(text) > 512 {
+	if len(text) > maxOffer {
 		return "", nil, false
 	}
 	head, rest, more := strings.Cut(text, ";")
@@ -96,7 +110,7 @@ func parameters(text string) (head string, params map[string]string, ok bool) {
 	for more {
 		var pair string
 		pair, rest, more = strings.Cut(rest, ";")
-		key, value, isPair := strings.Cut(strings.TrimSpace(pair), "=")
+		key, value, isPair := strings.Cut(strings.Trim(pair, ows), "=")
 		_, twice := params[key]
 		decoded, err := url.PathUnescape(value)
 		if !isPair || twice || key == "" || err != nil {
@@ -104,12 +118,12 @@ func parameters(text string) (head string, params map[string]string, ok bool) {
 		}
 		params[key] = decoded
 	}
-	return strings.TrimSpace(head), params, true
+	return strings.Trim(head, ows), params, true
 }
 
 func hasVersion(versions string) (found bool) {
 	for v := range strings.SplitSeq(versions, ",") {
-		v = strings.TrimSpace(v)
+		v = strings.Trim(v, ows)
 		if n := uint64(0); v == "0" || !parseNumber([]byte(v), &n) {
 			return false
 		}
@@ -122,8 +136,10 @@ func seconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Sec
 
 func parseWindow(text string) (time.Duration, bool) {
 	var n uint64
-	ok := parseNumber([]byte(text), &n) && n <= uint64(MaxResumeWindow/time.Second)
-	return time.Duration(n) * time.Second, ok
+	if !parseNumber([]byte(text), &n) || n > uint64(MaxResumeWindow/time.Second) {
+		return 0, false
+	}
+	return time.Duration(n) * time.Second, true
 }
 
 // Grant is what the hub has made of both ends' offers. The zero value is the plain
@@ -131,6 +147,8 @@ func parseWindow(text string) (time.Duration, bool) {
 type Grant struct {
 	Extended bool
 	Window   time.Duration // 0 is framing without resume
+
+	malformed bool // as a StreamRequest had it; Fits nobody
 }
 
 // Agree is the hub's part: what both ends and the hub, which grants up to most, are
@@ -142,21 +160,31 @@ func Agree(device, service Offer, most time.Duration) Grant {
 	return Grant{Extended: true, Window: min(device.Window, service.Window, most).Truncate(time.Second)}
 }
 
+// Fits reports whether the grant is one that an end with this offer can have been given.
+// The plain stream always is.
+func (g Grant) Fits(o Offer) bool {
+	return !g.malformed && (!g.Extended || o.Offered() && g.Window <= o.Window)
+}
+
 // Header writes the grant as the hub's HeaderStream; it is not for a plain stream.
 func (g Grant) Header() string { return streamVersion + "; w=" + seconds(g.Window) }
 
 // ParseGrant reads the hub's HeaderStream. No header is a plain stream; one that is
-// malformed, or grants what was not offered, is not ok.
+// malformed, or does not fit what was offered, is not ok.
 func ParseGrant(values []string, offered Offer) (g Grant, ok bool) {
 	if len(values) == 0 {
 		return Grant{}, true
 	}
 	version, params, ok := parameters(values[0])
 	window, good := parseWindow(params["w"])
-	if len(values) > 1 || !ok || !good || version != streamVersion || !offered.Offered() || window > offered.Window {
+	if len(values) > 1 || !ok || !good || version != streamVersion {
 		return Grant{}, false
 	}
-	return Grant{Extended: true, Window: window}, true
+	g = Grant{Extended: true, Window: window}
+	if !g.Fits(offered) {
+		return Grant{}, false
+	}
+	return g, true
 }
 
 // property writes the grant as a property of a StreamRequest; "" for a plain stream.
@@ -167,12 +195,17 @@ func (g Grant) property() string {
 	return "&" + propertyStream + "=" + streamVersion + "." + seconds(g.Window)
 }
 
-// parseGrantProperty reads that property's value; "" is a plain stream.
-func parseGrantProperty(text string) (Grant, bool) {
-	if text == "" {
-		return Grant{}, true
+// grantProperty reads that property, of which there may be none. A malformed one must
+// not hide the request from a device, which is to reject it.
+func grantProperty(props map[string]string) Grant {
+	text, ok := props[propertyStream]
+	if !ok {
+		return Grant{}
 	}
 	version, w, _ := strings.Cut(text, ".")
 	window, ok := parseWindow(w)
-	return Grant{Extended: true, Window: window}, ok && version == streamVersion
+	if !ok || version != streamVersion {
+		return Grant{malformed: true}
+	}
+	return Grant{Extended: true, Window: window}
 }

@@ -56,6 +56,8 @@ func (r EndReason) CloseFrame() (code int, text string) {
 		return CloseNormal, ""
 	case EndNetwork:
 		return CloseError, closeDisconnected
+	case EndReset, EndShutdown: // a plain stream has no words for why an end broke off
+		return CloseError, string(EndAborted)
 	}
 	return CloseError, string(r)
 }

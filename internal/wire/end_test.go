@@ -20,6 +20,15 @@ func TestCloseFrames(t *testing.T) {
 	}
 }
 
+// What an extended stream has words of its own for is on a plain leg what it always was.
+func TestCloseFramesOfExtendedReasons(t *testing.T) {
+	for _, reason := range []EndReason{EndReset, EndShutdown} {
+		if got, clean := ParseClose(reason.CloseFrame()); got != EndAborted || clean {
+			t.Errorf("%s became %q, %v", reason, got, clean)
+		}
+	}
+}
+
 func TestParseClose(t *testing.T) {
 	for _, test := range []struct {
 		code  int

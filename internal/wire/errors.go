@@ -37,6 +37,9 @@ var (
 	// ErrStreamGone answers a leg whose stream has ended. farport's own number: what
 	// Azure's gateway answers is not known.
 	ErrStreamGone = ErrorCode{410001, "StreamGone"}
+	// ErrStaleJoin answers a join of an extended stream that is not its side's newest;
+	// also farport's own.
+	ErrStaleJoin = ErrorCode{409901, "StreamJoinStale"}
 	// ErrNotFound answers a path the hub does not have; Azure has no number for it.
 	ErrNotFound = ErrorCode{404000, "GenericNotFound"}
 )

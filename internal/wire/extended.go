@@ -96,7 +96,8 @@ type Control struct {
 	Reason EndReason // X
 }
 
-// Append writes the message as it goes over the wire.
+// Append writes the message as it goes over the wire. A Reason that no extended stream
+// ends with goes as what ParseReason makes of it.
 func (c Control) Append(b []byte) []byte {
 	b = append(b, byte(c.Verb))
 	switch c.Verb {
@@ -108,7 +109,7 @@ func (c Control) Append(b []byte) []byte {
 	case VerbEOF:
 		b = appendNumbers(b, c.Final)
 	case VerbAbort:
-		b = append(append(b, ' '), c.Reason...)
+		b = append(append(b, ' '), ParseReason(string(c.Reason))...)
 	}
 	return b
 }
@@ -220,8 +221,10 @@ func FormatJoin(join uint64) string { return strconv.FormatUint(join, 10) }
 
 // ParseJoin reads HeaderJoin; a join is at least 1.
 func ParseJoin(text string) (join uint64, ok bool) {
-	ok = parseNumber([]byte(text), &join) && join >= 1
-	return join, ok
+	if !parseNumber([]byte(text), &join) || join < 1 {
+		return 0, false
+	}
+	return join, true
 }
 
 // NewInstance makes the secret of one run of a proxy: 16 random bytes in base64url, 22
@@ -239,8 +242,9 @@ func InstanceID(secret string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// ValidInstance reports whether id has the shape of an InstanceID.
+// ValidInstance reports whether id has the shape of an InstanceID. Only the one spelling
+// of its bytes counts: the decoder alone would skip line ends.
 func ValidInstance(id string) bool {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
-	return err == nil && len(b) == 16
+	b, err := base64.RawURLEncoding.DecodeString(id)
+	return err == nil && len(b) == 16 && base64.RawURLEncoding.EncodeToString(b) == id
 }

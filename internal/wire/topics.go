@@ -50,7 +50,7 @@ type StreamRequest struct {
 	Name  string // stream name, "the service on the device"
 	URL   string // where the device's leg goes; absolute wss URL
 	Token string // bearer token of the device's leg
-	Grant Grant  // the kind of stream
+	Grant Grant  // the kind of stream; the device checks that it Fits
 }
 
 // Topic writes the request as the topic of an empty publish:
@@ -86,9 +86,8 @@ func ParseStreamRequest(topic string) (StreamRequest, bool) {
 	if err != nil {
 		return StreamRequest{}, false
 	}
-	grant, ok := parseGrantProperty(props[propertyStream])
-	r := StreamRequest{RID: props["$rid"], Name: name, URL: target, Token: props["$auth"], Grant: grant}
-	if !ok || r.RID == "" || r.Name == "" || r.URL == "" || r.Token == "" {
+	r := StreamRequest{RID: props["$rid"], Name: name, URL: target, Token: props["$auth"], Grant: grantProperty(props)}
+	if r.RID == "" || r.Name == "" || r.URL == "" || r.Token == "" {
 		return StreamRequest{}, false
 	}
 	return r, true

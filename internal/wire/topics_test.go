@@ -140,13 +140,13 @@ func TestUserName(t *testing.T) {
 	}{
 		// Captured (docs/protocol.md, Connecting).
 		{"hub.example.test/pi-1/?api-version=2020-09-30&DeviceClientType=iothubclient%2f1.9.0%20(native%3b%20Linux%3b%20x86_64)",
-			UserName{host, "pi-1", "", url.Values{"api-version": {"2020-09-30"}, "DeviceClientType": {"iothubclient/1.9.0 (native; Linux; x86_64)"}}}},
+			UserName{host, "pi-1", "", url.Values{"api-version": {"2020-09-30"}, ParamClientType: {"iothubclient/1.9.0 (native; Linux; x86_64)"}}}},
 		{"hub.example.test/pi-1/?api-version=2021-04-12&DeviceClientType=azure-iot-device%2F1.18.4%20(node%20v20)",
-			UserName{host, "pi-1", "", url.Values{"api-version": {"2021-04-12"}, "DeviceClientType": {"azure-iot-device/1.18.4 (node v20)"}}}},
+			UserName{host, "pi-1", "", url.Values{"api-version": {"2021-04-12"}, ParamClientType: {"azure-iot-device/1.18.4 (node v20)"}}}},
 		{"hub.example.test/pi-1/?api-version=2021-04-12&model-id=dtmi:com:example:Thing;1&DeviceClientType=x",
-			UserName{host, "pi-1", "", url.Values{"api-version": {"2021-04-12"}, "model-id": {"dtmi:com:example:Thing;1"}, "DeviceClientType": {"x"}}}},
+			UserName{host, "pi-1", "", url.Values{"api-version": {"2021-04-12"}, "model-id": {"dtmi:com:example:Thing;1"}, ParamClientType: {"x"}}}},
 		{"hub.example.test/pi-1/?api-version=2018-06-30&DeviceClientType=x",
-			UserName{host, "pi-1", "", url.Values{"api-version": {"2018-06-30"}, "DeviceClientType": {"x"}}}},
+			UserName{host, "pi-1", "", url.Values{"api-version": {"2018-06-30"}, ParamClientType: {"x"}}}},
 		// Documented.
 		{"hub.example.test/pi-1", UserName{host, "pi-1", "", url.Values{}}},
 		{"hub.example.test/pi-1/", UserName{host, "pi-1", "", url.Values{}}},
@@ -170,7 +170,7 @@ func TestUserName(t *testing.T) {
 			t.Errorf("%q: %+v, %v", test.text, got, ok)
 		}
 	}
-	u := UserName{host, "pi-1", "", url.Values{"api-version": {APIVersionDevice}, "DeviceClientType": {"farport/1 (linux; arm)"}, "a": {"1"}}}
+	u := UserName{host, "pi-1", "", url.Values{"api-version": {APIVersionDevice}, ParamClientType: {"farport/1 (linux; arm)"}, "a": {"1"}}}
 	if got, want := u.String(), "hub.example.test/pi-1/?api-version=2020-09-30&DeviceClientType=farport%2F1%20%28linux%3B%20arm%29&a=1"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -196,6 +196,9 @@ func FuzzStreamRequest(f *testing.F) {
 		}
 		if strings.Contains(r.Name, "/") || strings.ContainsAny(r.RID+r.Token, "&") {
 			t.Errorf("%q: %+v", topic, r)
+		}
+		if !r.Grant.Fits(Offer{testID, MaxResumeWindow}) {
+			return // malformed, which is never written
 		}
 		if again, ok := ParseStreamRequest(r.Topic()); !ok || again != r {
 			t.Errorf("%+v became %+v", r, again)

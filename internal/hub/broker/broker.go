@@ -97,6 +97,9 @@ type Identity struct {
 	GenerationID string // which life of that ID
 	CredentialID string // which credential let it in
 	Host         string // name of the hub the device used
+	// Offer is what this connection said that the device is ready for; the broker
+	// fills it in.
+	Offer wire.Offer
 	// Expires is when the session is ended, any grace included. Zero: never.
 	Expires time.Time
 }

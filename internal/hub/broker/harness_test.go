@@ -310,8 +310,11 @@ func (d *raw) closed() {
 func initiate(t testing.TB, s *Session) (bool, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	return s.Initiate(ctx, "shell", "wss://hub.example.test:443/x", "tok")
+	return s.Initiate(ctx, shell)
 }
+
+// shell is a stream request but for its RID.
+var shell = wire.StreamRequest{Name: "shell", URL: "wss://hub.example.test:443/x", Token: "tok"}
 
 // connect encodes a CONNECT packet with the good password.
 func connect(device string, change func(*packets.Packet)) []byte {

@@ -38,8 +38,10 @@ func (b *Broker) login(c *conn, cl *mqtt.Client, p packets.ConnectParams) error 
 		if identity.Name != l.ClientID {
 			return ErrRefused
 		}
+		identity.Offer = user.Offer()
 		// What may be kept for long must not be a view of the whole packet.
 		identity.Name, identity.Host = strings.Clone(l.ClientID), strings.Clone(identity.Host)
+		identity.Offer.Instance = strings.Clone(identity.Offer.Instance)
 		s := &Session{
 			id:          identity.Name,
 			identity:    identity,

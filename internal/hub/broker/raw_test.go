@@ -259,7 +259,7 @@ type asking struct {
 func ask(ctx context.Context, s *Session) <-chan asking {
 	ch := make(chan asking, 1)
 	go func() {
-		ok, err := s.Initiate(ctx, "shell", "wss://hub.example.test:443/x", "tok")
+		ok, err := s.Initiate(ctx, shell)
 		ch <- asking{ok, err}
 	}()
 	return ch
@@ -482,7 +482,7 @@ func TestSlowReader(t *testing.T) {
 	s := h.ready(t, d, "pi-1")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := s.Initiate(ctx, "shell", "wss://x", "tok"); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Initiate(ctx, shell); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Initiate: %v", err)
 	}
 	waiting := ask(t.Context(), s)

@@ -43,13 +43,15 @@ func (r *requests[A]) answer(rid string, a A) {
 	}
 }
 
-// Initiate asks the device for a stream and waits for its answer. name, url and
-// token are as wire.StreamRequest has them and must be valid there. The error is
-// ErrNotReady, ErrBusy, ErrGone, ErrUnanswered (at once when the session ends), or
-// ctx's. An answer that comes after Initiate returned is ignored.
-func (s *Session) Initiate(ctx context.Context, name, url, token string) (accepted bool, err error) {
+// Initiate asks the device for a stream and waits for its answer. r must be valid, but
+// for its RID, which is the session's matter; its Grant must fit the session's own
+// Identity.Offer. The error is ErrNotReady, ErrBusy, ErrGone, ErrUnanswered (at once
+// when the session ends), or ctx's. An answer that comes after Initiate returned is
+// ignored.
+func (s *Session) Initiate(ctx context.Context, r wire.StreamRequest) (accepted bool, err error) {
 	return exchange(ctx, s, &s.streams, streamRequests, func(rid string) message {
-		return message{topic: wire.StreamRequest{RID: rid, Name: name, URL: url, Token: token}.Topic()}
+		r.RID = rid
+		return message{topic: r.Topic()}
 	})
 }
 

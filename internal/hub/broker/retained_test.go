@@ -212,7 +212,7 @@ func TestResumedOrder(t *testing.T) {
 			o.Connected = func(s *Session) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 				defer cancel()
-				if _, err := s.Initiate(ctx, "shell", "wss://x", "tok"); !errors.Is(err, ErrNotReady) {
+				if _, err := s.Initiate(ctx, shell); !errors.Is(err, ErrNotReady) {
 					t.Errorf("Initiate before CONNACK: %v", err)
 				}
 				if err := s.Notify(1, nil); !errors.Is(err, ErrNotReady) {

@@ -222,7 +222,7 @@ func TestStalledWrite(t *testing.T) {
 		d := h.pipe(t)
 		s := h.ready(t, d, "pi-1")
 		began := time.Now()
-		if _, err := s.Initiate(t.Context(), "shell", "wss://x", "tok"); !errors.Is(err, ErrGone) {
+		if _, err := s.Initiate(t.Context(), shell); !errors.Is(err, ErrGone) {
 			t.Errorf("Initiate: %v", err)
 		}
 		if took := time.Since(began); took != wire.WriteStall {

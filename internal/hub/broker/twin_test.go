@@ -180,7 +180,9 @@ func TestFullOutbox(t *testing.T) {
 				if n != c.want {
 					t.Errorf("took %d messages", n)
 				}
-				if _, err := s.Initiate(t.Context(), "shell", "wss://"+strings.Repeat("x", c.size), "tok"); !errors.Is(err, ErrBusy) {
+				long := shell
+				long.URL += strings.Repeat("x", c.size)
+				if _, err := s.Initiate(t.Context(), long); !errors.Is(err, ErrBusy) {
 					t.Errorf("Initiate: %v", err)
 				}
 				if s.streams.pending != nil {

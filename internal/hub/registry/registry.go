@@ -44,6 +44,7 @@ type Registry struct {
 
 	mu             sync.Mutex
 	lastGeneration int64 // guarded by mu
+	ended          int   // ended streams on disk, at most; guarded by mu
 }
 
 // New returns a registry over s, which stays the caller's to close.

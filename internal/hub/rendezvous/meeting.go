@@ -51,7 +51,7 @@ func newMeeting(r *Rendezvous, s Stream, cancel context.CancelCauseFunc) *meetin
 	m.service.init(wire.SideService, m.over)
 	m.mu.Lock() // end may come before AfterFunc has returned
 	defer m.mu.Unlock()
-	m.expiry = time.AfterFunc(r.o.HandshakeTimeout, func() { m.end(wire.EndExpired, nil) })
+	m.expiry = time.AfterFunc(r.o.HandshakeTimeout, func() { m.end(wire.EndExpired) })
 	return m
 }
 
@@ -128,9 +128,9 @@ func (m *meeting) relay(side wire.Side, leg stream.Half) {
 	if err == nil {
 		m.finish()
 	} else if _, ok := errors.AsType[*legError](err); ok { // of writing
-		m.end(ending(err), err)
+		m.endWith(ending(err), err)
 	} else {
-		m.end(ending(err), &legError{side, err})
+		m.endWith(ending(err), &legError{side, err})
 	}
 }
 
@@ -148,7 +148,7 @@ func ending(err error) wire.EndReason {
 func (m *meeting) survive() {
 	if p := recover(); p != nil {
 		m.r.o.Logger.Error("relay panicked", "stream", m.ID, "panic", p, "stack", string(debug.Stack()))
-		m.end(wire.EndNetwork, fmt.Errorf("relay: %v", p))
+		m.endWith(wire.EndNetwork, fmt.Errorf("relay: %v", p))
 	}
 }
 
@@ -168,12 +168,27 @@ func (m *meeting) finish() {
 	m.half = true
 	m.mu.Unlock()
 	if second {
-		m.end(wire.Closed(first), nil)
+		m.end(wire.Closed(first))
 	}
 }
 
+// extend gives the stream away, to become an extended one. cancel is nil if it has ended
+// or somebody has come for the plain one.
+func (m *meeting) extend() (s Stream, cancel context.CancelCauseFunc, reason wire.EndReason) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended || len(m.guests) > 0 {
+		return m.Stream, nil, m.reason
+	}
+	m.ended, m.reason = true, wire.EndReset // whoever comes for the plain one is too late
+	m.expiry.Stop()
+	return m.Stream, m.cancel, ""
+}
+
 // end ends the stream once; the first reason is kept.
-func (m *meeting) end(reason wire.EndReason, err error) {
+func (m *meeting) end(reason wire.EndReason) { m.endWith(reason, nil) }
+
+func (m *meeting) endWith(reason wire.EndReason, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended {
@@ -206,7 +221,7 @@ func (m *meeting) dissolve(s Summary, legs []stream.Half) {
 		wg.Wait()
 	}
 	close(m.over)
-	m.r.remove(m)
+	m.r.remove(m, s.DeviceRemote+s.ServiceRemote != "", s.Reason)
 	m.copying.Wait() // all that was handed on is counted
 	if m.r.o.Ended != nil {
 		s.Up, s.Down, s.Duration = m.up.Load(), m.down.Load(), time.Since(s.Created)

@@ -4,6 +4,12 @@
 //
 //	Create ──▶ waiting ──Claim, Join──▶ one leg, early bytes held ──Claim, Join──▶ relaying ──▶ ended
 //
+// An extended stream (docs/farport-v1.md) begins the same way. Its first Enter moves it
+// out of the meetings; from then on its legs come and go as package pairing says, and a
+// valid join makes its record again when the hub has forgotten it:
+//
+//	Create ──▶ waiting ──Enter, Take──▶ alone ──Enter, Take──▶ paired ◀──▶ without legs ──▶ ended
+//
 // Who may create and join is decided by the caller; what a leg is on the wire is
 // package stream's business.
 package rendezvous
@@ -12,10 +18,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/farportio/farport/internal/hub/pairing"
 	"github.com/farportio/farport/internal/stream"
 	"github.com/farportio/farport/internal/wire"
 )
@@ -96,12 +104,20 @@ type Options struct {
 	MaxStreams       int
 	MaxPerDevice     int
 	MaxPerPolicy     int
-	// Opened and Ended are told of each stream, from its own goroutines: Opened
-	// when both legs have met, Ended once for every stream that was created. nil
-	// means that nobody wants to know.
+	// Opened and Ended are told of each stream: Opened when both legs have met, Ended
+	// once for every stream that was created, unless it is an extended one that is open
+	// when Close is called. They must not call the Rendezvous. nil means that nobody
+	// wants to know.
 	Opened func(Stream)
 	Ended  func(Summary)
-	Logger *slog.Logger // nil discards
+	// Instance says which instance of a device has its control connection up, if any;
+	// id "" is one that has offered none. nil means that there never is one.
+	Instance func(device string) (id string, connected bool)
+	// Persist writes to disk that an extended stream has ended, to be known until that
+	// time. Recall reads why one has, "" if that is not written. nil does nothing.
+	Persist func(id string, reason wire.EndReason, until time.Time) error
+	Recall  func(id string) (wire.EndReason, error)
+	Logger  *slog.Logger // nil discards
 }
 
 // Rendezvous is safe for concurrent use.
@@ -109,12 +125,17 @@ type Rendezvous struct {
 	o  Options
 	wg sync.WaitGroup // a goroutine per leg, and one per stream that ends
 
+	instances sync.Mutex // held while Instance is asked and a stream is told
+
 	mu       sync.Mutex
 	stopping bool
-	streams  map[string]*meeting
+	closing  bool                // no leg is let in
+	streams  map[string]*meeting // plain ones, and those that nobody has joined
+	extended map[string]*extended
+	memory   memory
 	devices  map[string]int // streams per device
 	policies map[string]int // streams per policy
-	empty    chan struct{}  // closed when the last stream has gone; nil when nobody waits
+	empty    chan struct{}  // closed when the last meeting has gone; nil when nobody waits
 }
 
 // New returns an empty rendezvous.
@@ -137,6 +158,8 @@ func New(o Options) *Rendezvous {
 	return &Rendezvous{
 		o:        o,
 		streams:  make(map[string]*meeting),
+		extended: make(map[string]*extended),
+		memory:   memory{reasons: make(map[string]past)},
 		devices:  make(map[string]int),
 		policies: make(map[string]int),
 	}
@@ -148,39 +171,52 @@ func New(o Options) *Rendezvous {
 func (r *Rendezvous) Create(ctx context.Context, s Stream) (context.Context, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.stopping:
+	if r.stopping {
 		return nil, ErrStopping
-	case len(r.streams) >= r.o.MaxStreams:
-		return nil, ErrHubFull
-	case r.devices[s.Device] >= r.o.MaxPerDevice:
-		return nil, ErrDeviceFull
-	case r.policies[s.Policy] >= r.o.MaxPerPolicy:
-		return nil, ErrPolicyFull
+	}
+	if err := r.full(s); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	r.streams[s.ID] = newMeeting(r, s, cancel)
-	r.devices[s.Device]++
-	r.policies[s.Policy]++
+	r.count(s)
 	return ctx, nil
 }
 
-// remove forgets a stream that has ended. It must be called once for each.
-func (r *Rendezvous) remove(m *meeting) {
+// remove forgets a meeting that has ended. It must be called once for each. Of one that
+// nobody came to an end may have a token that is good for an extended stream.
+func (r *Rendezvous) remove(m *meeting, met bool, reason wire.EndReason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.streams, m.ID)
-	uncount(r.devices, m.Device)
-	uncount(r.policies, m.Policy)
-	if len(r.streams) == 0 && r.empty != nil {
-		close(r.empty)
-		r.empty = nil
+	r.uncount(m.Stream)
+	r.tellEmpty()
+	if !met {
+		r.remember(m.ID, reason, wire.MaxResumeWindow)
 	}
 }
 
-func uncount(counts map[string]int, key string) {
-	if counts[key]--; counts[key] == 0 {
-		delete(counts, key)
+// forget is remove for an extended stream. One that is not settled leaves nothing
+// behind: the end that waits has to say it again.
+func (r *Rendezvous) forget(s Stream, reason wire.EndReason, settled bool, window time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.extended, s.ID)
+	r.uncount(s)
+	if settled {
+		r.remember(s.ID, reason, window)
+	}
+}
+
+func (r *Rendezvous) remember(id string, reason wire.EndReason, window time.Duration) {
+	now := time.Now()
+	r.memory.add(id, wire.ParseReason(string(reason)), now.Add(window+pairing.Afterlife), now)
+}
+
+func (r *Rendezvous) tellEmpty() {
+	if len(r.streams) == 0 && r.empty != nil {
+		close(r.empty)
+		r.empty = nil
 	}
 }
 
@@ -190,11 +226,31 @@ func (r *Rendezvous) find(id string) *meeting {
 	return r.streams[id]
 }
 
+// open is what meetings and extended streams have in common.
+type open interface {
+	stream() Stream
+	admit(deviceCredential string)
+	end(reason wire.EndReason)
+}
+
+// there returns a stream of either kind; nil if there is none.
+func (r *Rendezvous) there(id string) open {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if x := r.extended[id]; x != nil {
+		return x
+	}
+	if m := r.streams[id]; m != nil {
+		return m
+	}
+	return nil
+}
+
 // Admit notes the credential of the control connection over which the device
 // accepted. A leg that has come is bound to its own, which may be another's.
 func (r *Rendezvous) Admit(id, deviceCredential string) {
-	if m := r.find(id); m != nil {
-		m.admit(deviceCredential)
+	if s := r.there(id); s != nil {
+		s.admit(deviceCredential)
 	}
 }
 
@@ -219,12 +275,12 @@ type Place struct {
 func (p *Place) Join(leg stream.Half) { p.m.join(p.side, leg) }
 
 // Abandon ends the stream, as the side cannot join after all.
-func (p *Place) Abandon(err error) { p.m.end(wire.EndNetwork, err) }
+func (p *Place) Abandon(err error) { p.m.endWith(wire.EndNetwork, err) }
 
 // End ends a stream; one that is unknown has ended already.
 func (r *Rendezvous) End(id string, reason wire.EndReason) {
-	if m := r.find(id); m != nil {
-		m.end(reason, nil)
+	if s := r.there(id); s != nil {
+		s.end(reason)
 	}
 }
 
@@ -233,7 +289,7 @@ func (r *Rendezvous) EndWhere(match func(Stream) bool, reason wire.EndReason) in
 	n := 0
 	for _, m := range r.all() {
 		if match(m.stream()) {
-			m.end(reason, nil)
+			m.end(reason)
 			n++
 		}
 	}
@@ -250,17 +306,21 @@ func (r *Rendezvous) List() []Stream {
 	return list
 }
 
-func (r *Rendezvous) all() []*meeting {
+func (r *Rendezvous) all() []open {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]*meeting, 0, len(r.streams))
+	all := make([]open, 0, len(r.streams)+len(r.extended))
 	for _, m := range r.streams {
 		all = append(all, m)
+	}
+	for _, x := range r.extended {
+		all = append(all, x)
 	}
 	return all
 }
 
-// Stop lets no new stream in. The channel is closed once there is none left.
+// Stop lets no new stream in. The channel is closed once there is none left that could
+// not be resumed at the next hub; extended ones go on, and may be joined, until Close.
 func (r *Rendezvous) Stop() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -276,9 +336,19 @@ func (r *Rendezvous) Stop() <-chan struct{} {
 	return r.empty
 }
 
-// Close ends every stream with EndStopping, and waits until all legs are closed.
+// Close ends every plain stream with EndStopping, closes the legs of the extended ones,
+// which are not ended by that, and waits until all legs are closed.
 func (r *Rendezvous) Close() {
 	r.Stop()
-	r.EndWhere(func(Stream) bool { return true }, wire.EndStopping)
+	r.mu.Lock()
+	r.closing = true
+	meetings, extended := slices.Collect(maps.Values(r.streams)), slices.Collect(maps.Values(r.extended))
+	r.mu.Unlock()
+	for _, m := range meetings {
+		m.end(wire.EndStopping)
+	}
+	for _, x := range extended {
+		x.stop()
+	}
 	r.wg.Wait()
 }

@@ -23,6 +23,7 @@ const (
 	KindModule   Kind = "module"   // key: DEVICE/MODULE
 	KindTwin     Kind = "twin"     // key: device ID, or DEVICE/MODULE
 	KindCA       Kind = "ca"       // key: fingerprint, 64 lower-case hex
+	KindEnded    Kind = "ended"    // key: ID of an extended stream
 )
 
 // Record is one stored value. The revision changes with every write and is

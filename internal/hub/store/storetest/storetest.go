@@ -99,7 +99,7 @@ func testRevisions(t *testing.T, s store.Store) {
 
 func testKinds(t *testing.T, s store.Store) {
 	ctx := t.Context()
-	kept := []store.Kind{store.KindDevice, store.KindModule, store.KindTwin, store.KindCA, store.KindSecret, store.KindActivity}
+	kept := []store.Kind{store.KindDevice, store.KindModule, store.KindTwin, store.KindCA, store.KindSecret, store.KindActivity, store.KindEnded}
 	for _, kind := range append([]store.Kind{store.KindPolicy}, kept...) {
 		_, err := s.Create(ctx, kind, "a", []byte(kind))
 		wantErr(t, "Create", err, nil)

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package netwatch
+
+func inNamespace() bool { return false }

@@ -1,0 +1,77 @@
+package resume
+
+import (
+	"flag"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var schedules = flag.Int("schedules", 0, "run that many schedules of the simulator instead of the default steps")
+
+const seedVariable = "FARPORT_SIM_SEED"
+
+// simulate runs the schedule of a seed; on a failure it tells how it came to it.
+func simulate(t *testing.T, seed uint64, real bool) (steps int) {
+	t.Helper()
+	s := newSim(seed, real, nothing)
+	if s.run() == "" {
+		return s.steps
+	}
+	again := newSim(seed, real, nothing)
+	again.tracing = true
+	again.run()
+	last := again.trace
+	if most := 400; len(last) > most && os.Getenv(seedVariable) == "" {
+		last = last[len(last)-most:]
+	}
+	t.Fatalf("%s\nplan: %+v\n%s=%d: %s", strings.Join(last, "\n"), s.plan, seedVariable, seed, s.failure)
+	return 0
+}
+
+// TestSimulator has both ends do with a model of the hub, TestSimulatorCore with the
+// hub's own core.
+func TestSimulator(t *testing.T)     { simulateMany(t, false) }
+func TestSimulatorCore(t *testing.T) { simulateMany(t, true) }
+
+func simulateMany(t *testing.T, real bool) {
+	defer func(p pool) { chunks = p }(chunks)
+	if text := os.Getenv(seedVariable); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d steps", simulate(t, seed, real))
+		return
+	}
+	most := 600_000
+	if testing.Short() {
+		most = 150_000
+	}
+	steps, n := 0, 0
+	for ; *schedules == 0 && steps < most || n < *schedules; n++ {
+		steps += simulate(t, uint64(n), real)
+	}
+	t.Logf("%d schedules, %d steps", n, steps)
+}
+
+// TestRules switches off one rule after the other: the simulator notices each within
+// what it runs by default.
+func TestRules(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes thousands of schedules")
+	}
+	defer func(p pool) { chunks = p }(chunks)
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			for seed := range uint64(2500) {
+				if failure := newSim(seed, false, m.rule).run(); failure != "" {
+					t.Logf("schedule %d: %s", seed, failure)
+					return
+				}
+			}
+			t.Error("not noticed")
+		})
+	}
+}
