@@ -31,8 +31,8 @@ type row struct {
 // both are the plays of a row in which client and target may change places.
 func both(name, text string, play func(a, b *peer)) []row {
 	return []row{
-		{name: name + "-client", text: text + ", by the client", play: play},
-		{name: name + "-target", text: text + ", by the target", play: func(client, target *peer) { play(target, client) }},
+		{name: name + "-client", text: "client: " + text, play: play},
+		{name: name + "-target", text: "target: " + text, play: func(client, target *peer) { play(target, client) }},
 	}
 }
 
@@ -73,7 +73,7 @@ func rows() []row {
 			c.receiveEnd()
 		}},
 		{name: "urgent", text: "urgent data between other", play: urgent},
-		{name: "client-reset-unread", text: "RST by the client with bytes on their way to it", again: 10, play: resetUnread},
+		{name: "client-reset-unread", text: "client: RST while bytes wait for it", again: 10, play: resetUnread},
 		{name: "killed-clean", text: "target process killed, all read", play: func(c, g *peer) {
 			c.send(1000)
 			g.receive(1000)
@@ -90,7 +90,7 @@ func rows() []row {
 		{name: refusedDial, text: "target that does not listen"},
 	}
 	return slices.Concat(all,
-		both("half-close", "FIN first, bytes back after a long silence", func(a, b *peer) {
+		both("half-close", "FIN, while bytes still come, after a long silence", func(a, b *peer) {
 			a.send(5)
 			a.fin()
 			b.receiveEnd()
@@ -114,7 +114,7 @@ func rows() []row {
 			a.reset()
 			b.sendUntilBroken()
 		}),
-		both("reset-after-other-fin", "RST after the other's FIN", func(a, b *peer) {
+		both("reset-after-other-fin", "RST after FIN of the other", func(a, b *peer) {
 			b.fin()
 			a.receiveEnd()
 			at(b.receiveEnd, a.reset)
@@ -125,7 +125,7 @@ func rows() []row {
 			a.close()
 			b.receiveEnd()
 		}),
-		both("write-after-close", "writes after the other has closed", func(a, b *peer) {
+		both("write-after-close", "writes after close of the other", func(a, b *peer) {
 			echo(100)(b, a)
 			b.close()
 			a.receiveEnd()
@@ -135,19 +135,19 @@ func rows() []row {
 			_ = a.conn.SetLinger(20)
 			at(func() { a.send(1 << 20); a.close() }, b.receiveEnd)
 		}),
-		both("slow", "slow reader", func(a, b *peer) {
-			at(func() { a.send(2 << 20); a.fin() }, func() {
+		both("slow", "reads slowly", func(a, b *peer) {
+			at(func() { b.send(2 << 20); b.fin() }, func() {
 				for range 64 {
-					_ = b.take(32 << 10)
+					_ = a.take(32 << 10)
 					time.Sleep(5 * time.Millisecond)
 				}
-				b.reads = append(b.reads, bytes(b.read))
-				b.receiveEnd()
+				a.reads = append(a.reads, bytes(a.read))
+				a.receiveEnd()
 			})
 		}),
-		both("stop-and-go", "reader stops, writer must wait; reader goes on", func(a, b *peer) {
-			a.sendUntilStuck(stuck)
-			at(func() { a.put(1000); a.fin() }, func() { b.receiveAll(a) }) //nolint:errcheck // shows in what b reads
+		both("stop-and-go", "does not read, so that the other has to wait, then reads", func(a, b *peer) {
+			b.sendUntilStuck(stuck)
+			at(func() { _ = b.put(1000); b.fin() }, func() { a.receiveAll(b) })
 		}),
 	)
 }
