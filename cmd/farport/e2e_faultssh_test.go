@@ -73,7 +73,7 @@ func sshThroughRestarts(t *testing.T, binary string) {
 		typeLine()
 		restart.stop()
 		typeLine()
-		s.serve(s.cuts.flags...)
+		s.cuts.startHub()
 		began := time.Now()
 		typeLine()
 		for shown < typed {

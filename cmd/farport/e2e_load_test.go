@@ -24,7 +24,6 @@ type load struct {
 	flows  []flow // two for each connection: up and down
 	pace   pace
 	stop   chan struct{} // closed: who sends ends in good order
-	wg     sync.WaitGroup
 }
 
 // pace is how a load sends: up to chunk bytes at once, and then it waits for up to pause.
@@ -37,9 +36,9 @@ type pace struct {
 type flow struct {
 	key       hubtest.Pattern
 	sent, got atomic.Int64
-	mu        sync.Mutex
-	end       error // why reading ended: io.EOF, nil as long as it goes on
-	broken    error // why sending ended too early
+	wg        sync.WaitGroup // until both ends of it are done
+	end       error          // why reading ended: io.EOF
+	broken    error          // why sending ended too early
 }
 
 // newLoad makes a load of n connections, without any yet. Its target listens where the
@@ -49,6 +48,7 @@ func newLoad(t *testing.T, n int, p pace) *load {
 	l := &load{t: t, flows: make([]flow, 2*n), pace: p, stop: make(chan struct{})}
 	for i := range l.flows {
 		l.flows[i].key = hubtest.Pattern(rand.Uint64())
+		l.flows[i].wg.Add(2)
 	}
 	l.target = hubtest.Serve(t, l.serve)
 	return l
@@ -66,7 +66,7 @@ func (l *load) connect(dial func() (net.Conn, error)) {
 		if err := binary.Write(conn, binary.BigEndian, uint32(i)); err != nil {
 			l.t.Fatal(err)
 		}
-		l.wg.Go(func() { l.carry(conn.(*net.TCPConn), &l.flows[2*i], &l.flows[2*i+1]) })
+		go l.carry(conn.(*net.TCPConn), &l.flows[2*i], &l.flows[2*i+1])
 	}
 }
 
@@ -82,15 +82,11 @@ func (l *load) serve(conn *net.TCPConn) {
 func (l *load) carry(conn *net.TCPConn, out, in *flow) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := out.send(conn, l.pace, l.stop)
-		out.mu.Lock()
-		defer out.mu.Unlock()
-		out.broken = err
+		out.broken = out.send(conn, l.pace, l.stop)
+		out.wg.Done()
 	})
-	err := in.receive(conn)
-	in.mu.Lock()
-	in.end = err
-	in.mu.Unlock()
+	in.end = in.receive(conn)
+	in.wg.Done()
 	wg.Wait()
 }
 
@@ -163,25 +159,24 @@ func (l *load) flowing(within time.Duration) time.Duration {
 func (l *load) finish(within time.Duration) {
 	l.t.Helper()
 	close(l.stop)
-	ended := make(chan struct{})
-	go func() {
-		l.wg.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(within):
-		l.t.Errorf("connections go on %v after both ends have ended theirs", within)
-	}
+	late := time.After(within)
 	var total int64
 	for i := range l.flows {
 		f := &l.flows[i]
-		f.mu.Lock()
-		if sent, got := f.sent.Load(), f.got.Load(); f.end != io.EOF || f.broken != nil || sent != got {
-			l.t.Errorf("connection %d, %s: %d bytes sent, %d arrived; sending ended with %v, reading with %v",
-				i/2, [...]string{"up", "down"}[i%2], sent, got, f.broken, f.end)
+		name := fmt.Sprintf("connection %d, %s", i/2, [...]string{"up", "down"}[i%2])
+		ended := make(chan struct{})
+		go func() {
+			f.wg.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-late:
+			l.t.Fatalf("%s: goes on %v after it was to end; %d bytes sent, %d arrived", name, within, f.sent.Load(), f.got.Load())
 		}
-		f.mu.Unlock()
+		if sent, got := f.sent.Load(), f.got.Load(); f.end != io.EOF || f.broken != nil || sent != got {
+			l.t.Errorf("%s: %d bytes sent, %d arrived; sending ended with %v, reading with %v", name, sent, got, f.broken, f.end)
+		}
 		total += f.got.Load()
 	}
 	l.t.Logf("%d connections, %d bytes checked", len(l.flows)/2, total)
