@@ -36,7 +36,10 @@ type cutSite struct {
 	connection      string // the device's connection string
 }
 
-const cutDevice = "pi-1"
+const (
+	cutDevice = "pi-1"
+	legJoined = `msg="leg joined"` // in a hub's log
+)
 
 // newCutSite needs no namespaces: the hub is known by one name to the service and by
 // another to the device, each with the port of that end's network.
@@ -164,7 +167,7 @@ func manyCuts(t *testing.T, binary string) {
 		many = "1000"           // streams, more than there are
 	)
 	s := newCutSite(t, binary, "--max-streams-per-device", many)
-	l := newLoad(t, streams, pace{chunk: 16 << 10, pause: 60 * time.Millisecond})
+	l := newLoad(t, streams, pace{chunk: 16 << 10, pause: time.Duration(streams) * 3 * time.Millisecond})
 	device := s.deviceProxy(s.connection, cutDevice, "--target", l.target, "--max-streams", many)
 	service, address := s.serviceProxy(cutDevice)
 	idle, freshHub := []left{leftIn(t, device), leftIn(t, service)}, leftIn(t, s.hub)
@@ -186,7 +189,7 @@ func manyCuts(t *testing.T, binary string) {
 	l.finish(soon)
 
 	s.hub.said(t, `msg="stream ended".* reason=finished `, streams, soon)
-	joins := s.logged(`msg="leg joined"`)
+	joins := s.logged(legJoined)
 	t.Logf("%d legs joined, %d were refused, %d not accepted", joins, s.logged(`msg="leg refused"`), s.logged(`msg="leg not accepted"`))
 	if least := 2*streams + cuts; joins < least {
 		t.Errorf("%d legs joined, want %d at least: were they cut?", joins, least)
