@@ -6,7 +6,7 @@
 //	http.go      routes: what is asked, and the right it needs
 //	auth.go, deviceauth.go   who asks: SAS tokens and certificates
 //	identities.go, bulk.go, queries.go, twins.go   the registry, over HTTPS
-//	initiate.go, endpoint.go, methods.go, devices.go   services reach devices
+//	initiate.go, endpoint.go, extended.go, methods.go, devices.go   services reach devices
 //	authorities.go   CAs that vouch for devices
 //	bus.go       from the node that is asked to the node that holds the device
 //	streams.go   what is logged of a stream      token.go   stream tokens

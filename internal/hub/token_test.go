@@ -33,8 +33,9 @@ func TestTokenRoundTrip(t *testing.T) {
 	longest := service
 	longest.Device, longest.Policy = strings.Repeat("'", wire.MaxID)+"/"+strings.Repeat("'", wire.MaxID), strings.Repeat("p", wire.MaxID)
 	longest = longest.granted(wire.Grant{Extended: true, Window: wire.MaxResumeWindow}, wire.Offer{Instance: wire.InstanceID("x")}, testTime)
+	longest.Peer = wire.InstanceID("y")
 	certificate := longest // a device's is the longest credential, but it has no policy
-	certificate.Side, certificate.Policy, certificate.Credential = wire.SideDevice, "", byThumbprint+strings.Repeat("F", 64)
+	certificate.Side, certificate.Policy, certificate.Peer, certificate.Credential = wire.SideDevice, "", "", byThumbprint+strings.Repeat("F", 64)
 	framing := testToken.granted(wire.Grant{Extended: true}, wire.Offer{Instance: wire.InstanceID("x")}, testTime)
 	for _, want := range []streamToken{testToken, service, longest, certificate, framing} {
 		text := testKey.mint(want).Reveal()

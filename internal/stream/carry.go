@@ -1,10 +1,12 @@
 package stream
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
-	"syscall"
+	"time"
 )
 
 // deliverTo writes what comes to dst, and its end, until that. What dst takes at once is
@@ -85,36 +87,32 @@ func (e *Extended) deliver() {
 
 // sinkOf writes to dst what can be written without waiting; nil where there is no way to.
 func sinkOf(dst Half, count *atomic.Int64) func([]byte) int {
-	raw := rawOfHalf(dst)
-	if raw == nil {
+	t, ok := dst.(*tcp)
+	if !ok || t.raw == nil {
 		return nil
 	}
 	return func(p []byte) int {
-		n := writeReady(raw, p)
+		n := writeReady(t.raw, p)
 		count.Add(int64(n))
 		return n
 	}
 }
 
-func rawOfHalf(h Half) syscall.RawConn {
-	if t, ok := h.(*tcp); ok {
-		return t.raw
-	}
-	return nil
-}
-
 // takeFrom sends what src brings, and its end. Bytes are read to where they stay until the
 // peer has them, and no memory is held while none come.
 func (e *Extended) takeFrom(src Half, count *atomic.Int64) error {
-	raw := rawOfHalf(src)
+	t, _ := src.(*tcp)
+	if t != nil && t.raw == nil {
+		t = nil
+	}
 	for {
-		if err := e.awaitRoom(); err != nil {
+		if err := e.awaitRoom(t); err != nil {
 			return err
 		}
 		var n int
 		var err error
-		if raw != nil {
-			n, err = readSpace(raw, e.space, e.filled)
+		if t != nil {
+			n, err = readSpace(t.raw, e.space, e.filled)
 		} else if p := e.space(); p != nil {
 			n, err = src.Read(p)
 			e.filled(n)
@@ -125,7 +123,10 @@ func (e *Extended) takeFrom(src Half, count *atomic.Int64) error {
 		e.mu.Unlock()
 		switch {
 		case err == io.EOF:
-			return e.CloseWrite()
+			if err := e.CloseWrite(); err != nil || t == nil {
+				return err
+			}
+			return e.watch(t, func() bool { return e.over })
 		case err != nil:
 			return err
 		}
@@ -144,19 +145,55 @@ func (e *Extended) filled(n int) {
 	e.core.Filled(n)
 }
 
-// awaitRoom waits until something may be read from the application.
-func (e *Extended) awaitRoom() error {
+// awaitRoom waits until something may be read from the application. A reset of its
+// connection, which may be nil, is noticed meanwhile.
+func (e *Extended) awaitRoom(t *tcp) error {
+	room := func() bool { return e.over || e.closed || e.finished || e.core.Room() > 0 }
+	if t != nil {
+		if err := e.watch(t, room); err != nil {
+			return err
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for !room() {
+		e.writable.Wait()
+	}
+	if err := e.breach(); err != nil {
+		return err
+	}
+	if e.closed || e.finished {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// watch waits until something is so, by what wakeWriters is called for, and fails if the
+// connection is reset meanwhile. Nothing is read.
+func (e *Extended) watch(t *tcp, until func() bool) error {
 	for {
-		switch err := e.breach(); {
-		case err != nil:
-			return err
-		case e.closed || e.finished:
-			return net.ErrClosed
-		case e.core.Room() > 0:
+		e.mu.Lock()
+		if until() {
+			e.mu.Unlock()
 			return nil
 		}
-		e.writable.Wait()
+		e.wakePump = func() { _ = t.SetReadDeadline(time.Unix(1, 0)) } // long ago
+		e.mu.Unlock()
+		err := awaitReset(t.raw)
+		e.mu.Lock()
+		e.wakePump = nil
+		e.mu.Unlock()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		_ = t.SetReadDeadline(time.Time{})
+	}
+}
+
+// wakeWriters wakes who waits for room, or for the end. mu is held.
+func (e *Extended) wakeWriters() {
+	e.writable.Broadcast()
+	if e.wakePump != nil {
+		e.wakePump()
 	}
 }

@@ -15,6 +15,7 @@ package stream
 import (
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,12 +52,15 @@ type Conn struct {
 	alive   *time.Timer  // pings a leg that is silent
 
 	mu        sync.Mutex
-	reading   bool        // somebody waits for bytes
-	drainTime *time.Timer // from CloseWrite to our close frame; runs while reading
-	replyTime *time.Timer // from the peer's close frame to ours
-	gotClose  bool        // the peer's close frame has come
-	sentClose bool        // ours has gone out
-	sentLast  bool        // and it was the second of the two: the peer hangs up
+	reading   bool          // somebody waits for bytes
+	readBy    time.Time     // when the peer's silence is too much; zero: nobody has waited yet
+	patience  time.Duration // what is left of it for the next Read; 0: all
+	userBy    time.Time     // SetReadDeadline's; zero: none
+	drainTime *time.Timer   // from CloseWrite to our close frame; runs while reading
+	replyTime *time.Timer   // from the peer's close frame to ours
+	gotClose  bool          // the peer's close frame has come
+	sentClose bool          // ours has gone out
+	sentLast  bool          // and it was the second of the two: the peer hangs up
 	aborted   bool
 	closed    bool
 }
@@ -81,9 +85,11 @@ func (c *Conn) hear() {
 	}
 }
 
-// deadline bounds the silence that Read puts up with, from now. It fails only on
-// a closed connection, as the read then does.
-func (c *Conn) deadline(d time.Duration) { _ = c.ws.SetReadDeadline(time.Now().Add(d)) }
+// deadline bounds the silence that Read puts up with, from now. mu is held.
+func (c *Conn) deadline(d time.Duration) {
+	c.readBy, c.patience = time.Now().Add(d), 0
+	c.applyDeadline()
+}
 
 // pingIfSilent runs on the timer alive and arms it again. It is the deadline of
 // Read that ends a leg which stays silent.
@@ -112,13 +118,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 func (c *Conn) read(p []byte) (int, error) {
 	for c.readErr == nil && len(p) > 0 {
-		c.startReading()
+		if !c.startReading() {
+			return 0, os.ErrDeadlineExceeded
+		}
 		n, err := c.ws.read(p)
 		wanted := c.stopReading()
 		if n > 0 {
 			c.heard.Store(int64(time.Since(c.born)))
 		}
-		if err != nil {
+		if err != nil && !c.interrupted(err) {
 			c.fail(err)
 		}
 		if n > 0 && wanted {
@@ -132,11 +140,14 @@ func (c *Conn) read(p []byte) (int, error) {
 func (c *Conn) readChunk() (*chunk, int, error) {
 	c.reader.Lock()
 	defer c.reader.Unlock()
-	if c.readErr == nil {
-		c.startReading()
+	for waiting := true; c.readErr == nil && waiting; {
+		if !c.startReading() {
+			return nil, 0, os.ErrDeadlineExceeded
+		}
 		err := c.ws.wait()
 		c.stopReading()
-		if err != nil {
+		waiting = err != nil
+		if waiting && !c.interrupted(err) {
 			c.fail(err)
 		}
 	}
@@ -149,21 +160,30 @@ func (c *Conn) readChunk() (*chunk, int, error) {
 }
 
 // startReading begins to measure the peer's silence. While nobody reads, what it
-// sends cannot be heard, however long that takes.
-func (c *Conn) startReading() {
+// sends cannot be heard, however long that takes. It returns false if nothing may be read
+// by the application's deadline.
+func (c *Conn) startReading() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.userPassed() {
+		return false
+	}
 	c.reading = true
 	switch {
 	case c.aborted: // Abort has set the last deadline
 	case c.sentClose:
 		c.deadline(closeReply)
 	default:
-		c.deadline(wire.DeadAfter)
+		patience := c.patience
+		if patience == 0 {
+			patience = wire.DeadAfter
+		}
+		c.deadline(patience)
 		if c.drainTime != nil {
 			c.drainTime.Reset(c.drain)
 		}
 	}
+	return true
 }
 
 // stopReading reports whether anybody still wants what has come.
@@ -178,12 +198,16 @@ func (c *Conn) stopReading() bool {
 }
 
 // Write sends p in messages of at most wire.Chunk bytes. It fails when the peer
-// takes longer than wire.WriteStall for one.
+// takes longer than wire.WriteStall for one. A message that was begun when the write
+// deadline passes counts as written: the rest of it goes out behind.
 func (c *Conn) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
 		chunk := p[done:min(done+wire.Chunk, len(p))]
-		if err := c.ws.write(opBinary, chunk, time.Now().Add(wire.WriteStall)); err != nil {
+		if err := c.ws.writeMessages(nil, opBinary, chunk, time.Now().Add(wire.WriteStall)); err != nil {
+			if err == os.ErrDeadlineExceeded {
+				return done, err
+			}
 			reason := wire.EndNetwork
 			if errors.Is(err, errCloseSent) {
 				reason = wire.EndAborted
@@ -194,17 +218,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	return done, nil
 }
-
-// SetDeadline sets both deadlines.
-func (c *Conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
-}
-
-// SetReadDeadline is not built.
-func (c *Conn) SetReadDeadline(t time.Time) error { return errors.ErrUnsupported }
-
-// SetWriteDeadline is not built.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return errors.ErrUnsupported }
 
 // LocalAddr is the address of this end of the WebSocket.
 func (c *Conn) LocalAddr() net.Addr { return c.ws.LocalAddr() }

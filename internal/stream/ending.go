@@ -137,7 +137,9 @@ func (c *Conn) Close() error {
 	hangUp := c.gotClose && !c.sentLast || c.ws.isStuck()
 	c.mu.Unlock()
 	if !hangUp {
+		c.mu.Lock()
 		c.deadline(lastWords)
+		c.mu.Unlock()
 		c.seeOff()
 	}
 	return c.ws.Close()

@@ -93,6 +93,7 @@ type Extended struct {
 	writeBy    timeLimit // of Write
 	delivering bool      // somebody writes what core.App has returned
 	sink       func([]byte) int
+	wakePump   func()      // wakes who waits for room in a Pipe; nil: nobody
 	broken     func(error) // told of a break, once; nil: nobody
 
 	met     bool // there was a pairing
@@ -236,7 +237,7 @@ func (e *Extended) CloseWrite() error {
 func (e *Extended) finish() {
 	e.finished = true
 	e.core.ReadEOF()
-	e.writable.Broadcast()
+	e.wakeWriters()
 	e.pursue()
 }
 

@@ -26,7 +26,7 @@ func sendAll(s Stream, b []byte) error {
 
 func TestExtendedBothWays(t *testing.T) {
 	r := newRelay(t)
-	for _, size := range []int{0, 1, 1000, wire.Chunk + 1, 20<<20 + 3} {
+	for _, size := range []int{0, 1, 1000, wire.Chunk + 1, 6<<20 + 3} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			service, device := r.pair(t, fmt.Sprint(size), r.options())
 			exchange(t, service, device, noise(1, size), noise(2, size))
@@ -78,7 +78,7 @@ func TestExtendedOutlivesCuts(t *testing.T) {
 	r := newRelay(t)
 	service, device := r.pair(t, "s", r.options())
 	var wg sync.WaitGroup
-	up, down := noise(1, 16<<20), noise(2, 16<<20)
+	up, down := noise(1, 8<<20), noise(2, 8<<20)
 	for i, dir := range []struct {
 		from, to *Extended
 		b        []byte
@@ -95,7 +95,7 @@ func TestExtendedOutlivesCuts(t *testing.T) {
 			for cuts := 0; err == nil; {
 				var n int
 				n, err = dir.to.Read(buf)
-				if got = append(got, buf[:n]...); len(got) < (cuts+1)*1234567 {
+				if got = append(got, buf[:n]...); len(got) < (cuts+1)*623457 {
 					continue
 				}
 				if cuts++; i == 0 && cuts%4 == 0 {
@@ -400,7 +400,7 @@ func TestExtendedSlowReader(t *testing.T) {
 	service, device := r.pair(t, "s", r.options())
 	exchangeOne(t, service, device)
 	_ = service.SetWriteDeadline(time.Now().Add(time.Second))
-	want := noise(1, 32<<20)
+	want := noise(1, 12<<20)
 	n, err := service.Write(want)
 	if !errors.Is(err, os.ErrDeadlineExceeded) || n > wire.MaxWindowBytes+wire.FirstCredit {
 		t.Fatalf("wrote %d bytes, %v", n, err)

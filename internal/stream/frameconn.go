@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -34,14 +35,18 @@ type frameConn struct {
 	writing   chan struct{} // holds one token: the right to write a frame
 	closeSent bool          // guarded by writing
 
-	pongs sync.WaitGroup // the goroutine that answers pings, while it has something to do
+	pongs sync.WaitGroup // the goroutines that answer pings, or finish a frame, while there are any
+	user  limit          // until when messages may be written
 
-	mu      sync.Mutex
-	stuck   bool   // nothing can be written any more
-	closed  bool   // pongs takes nothing any more
-	ping    bool   // to be sent
-	pong    []byte // to be sent, the answer to the latest ping; nil if there is none
-	ponging bool   // pongs is at it
+	mu       sync.Mutex
+	stuck    bool      // nothing can be written any more
+	frameBy  time.Time // when the peer takes too long for the frame under way
+	userBy   time.Time // the application's deadline for messages; zero: none
+	cuttable bool      // and it may interrupt the frame under way
+	closed   bool      // pongs takes nothing any more
+	ping     bool      // to be sent
+	pong     []byte    // to be sent, the answer to the latest ping; nil if there is none
+	ponging  bool      // pongs is at it
 }
 
 func newFrameConn(c net.Conn, in *bufio.Reader, client bool) *frameConn {
@@ -235,11 +240,13 @@ func (f *frameConn) write(op byte, p []byte, deadline time.Time) error {
 
 // writeMessages is write behind some texts of textRoom together. p may be nil: no message.
 func (f *frameConn) writeMessages(texts []string, op byte, p []byte, deadline time.Time) error {
-	if err := f.lock(deadline); err != nil {
+	if f.user.has() {
+		return os.ErrDeadlineExceeded
+	}
+	if err := f.lock(deadline, f.user.wait()); err != nil {
 		return err
 	}
-	defer f.unlock()
-	f.writeBy(deadline)
+	f.writeBy(deadline, f.records != nil || !f.overTLS()) // TLS itself takes no interruption
 	f.records.gather()
 	buf := scratch.Get().(*frames)
 	out := buf[:0]
@@ -249,31 +256,50 @@ func (f *frameConn) writeMessages(texts []string, op byte, p []byte, deadline ti
 	if p != nil {
 		out = f.frame(out, op, p)
 	}
-	_, err := f.Conn.Write(out)
+	n, err := f.Conn.Write(out)
+	if f.records == nil && f.finishLater(err, func() error {
+		defer scratch.Put(buf)
+		_, err := f.Conn.Write(out[n:])
+		return err
+	}) {
+		return nil
+	}
 	scratch.Put(buf) // before a flush that may take long
-	return f.wrote(errors.Join(err, f.records.flush()))
+	flushErr := f.records.flush()
+	if err == nil && f.finishLater(flushErr, f.records.flush) {
+		return nil
+	}
+	defer f.unlock()
+	return f.wrote(errors.Join(err, flushErr))
+}
+
+func (f *frameConn) overTLS() bool {
+	_, ok := f.Conn.(*tls.Conn)
+	return ok
 }
 
 // control sends a control frame, in a TLS record of its own: the C SDK stalls on
 // others (docs/protocol.md, Ping and pong). It waits for other writers for patience,
 // and has until limit for writing. A close frame is the last one.
 func (f *frameConn) control(op byte, p []byte, patience, limit time.Duration) error {
-	if err := f.lock(time.Now().Add(patience)); err != nil {
+	if err := f.lock(time.Now().Add(patience), nil); err != nil {
 		return err
 	}
 	defer f.unlock()
 	f.closeSent = op == opClose
-	f.writeBy(time.Now().Add(limit))
+	f.writeBy(time.Now().Add(limit), false)
 	_, err := f.Conn.Write(f.frame(make([]byte, 0, maxHeader+maxControl), op, p))
 	return f.wrote(err)
 }
 
-// writeBy sets the deadline of the next write.
-func (f *frameConn) writeBy(deadline time.Time) {
+// writeBy sets the deadline of the next write, and says whether the application's may come
+// before it.
+func (f *frameConn) writeBy(deadline time.Time, cuttable bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.frameBy, f.cuttable = deadline, cuttable
 	if !f.stuck {
-		_ = f.SetWriteDeadline(deadline) // fails on a closed connection only, as the write will
+		f.applyWriteDeadline()
 	}
 }
 
@@ -289,7 +315,7 @@ func (f *frameConn) wrote(err error) error {
 
 // silence ends writing. Who is at it has until the deadline.
 func (f *frameConn) silence(deadline time.Time) {
-	switch f.lock(deadline) {
+	switch f.lock(deadline, nil) {
 	case nil:
 		f.closeSent = true
 		f.unlock()
@@ -333,8 +359,8 @@ func (f *frameConn) drop() {
 
 var errWriteTimeout = errors.New("websocket: the peer takes nothing")
 
-// lock waits for the right to write a frame, until the deadline.
-func (f *frameConn) lock(deadline time.Time) error {
+// lock waits for the right to write a frame, until the deadline, or the application's.
+func (f *frameConn) lock(deadline time.Time, user <-chan struct{}) error {
 	select {
 	case <-f.writing:
 	default:
@@ -344,6 +370,8 @@ func (f *frameConn) lock(deadline time.Time) error {
 		case <-f.writing:
 		case <-timer.C:
 			return errWriteTimeout
+		case <-user:
+			return os.ErrDeadlineExceeded
 		}
 	}
 	if f.closeSent {

@@ -10,7 +10,7 @@ type messages struct {
 	size uint64 // bytes of the current binary message
 
 	buf  [wire.MaxControl]byte
-	text []byte // the control message that has come and was not read; nil if none
+	text []byte // the control message that has come and was not read, good until the next; nil if none
 }
 
 // waiting reports whether a control message has come. A plain leg has none.
@@ -35,10 +35,3 @@ func (m *messages) check(op byte, final bool, length uint64) error {
 
 // keep takes a control message.
 func (m *messages) keep(text []byte) { m.text = m.buf[:copy(m.buf[:], text)] }
-
-// take hands the control message over. It is good until the next keep.
-func (m *messages) take() []byte {
-	text := m.text
-	m.text = nil
-	return text
-}

@@ -16,6 +16,9 @@ func readSpace(syscall.RawConn, func() []byte, func(int)) (int, error) {
 	panic("no raw connections here")
 }
 
+// awaitReset is never called: rawOf has nothing for it.
+func awaitReset(syscall.RawConn) error { panic("no raw connections here") }
+
 // writeReady is never called: rawOf has nothing for it.
 func writeReady(syscall.RawConn, []byte) int { panic("no raw connections here") }
 

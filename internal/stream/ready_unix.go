@@ -51,6 +51,25 @@ func readSpace(raw syscall.RawConn, space func() []byte, filled func(int)) (n in
 	return n, err
 }
 
+// awaitReset waits until the connection is broken, or for its deadline.
+func awaitReset(raw syscall.RawConn) error {
+	var broken error
+	err := raw.Read(func(fd uintptr) bool {
+		n, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
+		switch no := syscall.Errno(n); {
+		case err != nil:
+			broken = os.NewSyscallError("getsockopt", err)
+		case no == syscall.ECONNRESET, no == syscall.EPIPE, no == syscall.ETIMEDOUT: // others need not last
+			broken = os.NewSyscallError("read", no)
+		}
+		return broken != nil
+	})
+	if err == nil {
+		err = broken
+	}
+	return err
+}
+
 // writeReady writes what can be written without waiting.
 func writeReady(raw syscall.RawConn, p []byte) (n int) {
 	_ = raw.Write(func(fd uintptr) bool { // a failure shows in the next write

@@ -3,7 +3,9 @@ package stream
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,7 +37,7 @@ type recordConn struct {
 	mu      sync.Mutex
 	gathers bool
 	out     *recordBuffer // gathered; nil when that is nothing
-	n       int
+	o, n    int           // out.b[o:n] has not been written
 }
 
 // recordHeader is the length of a TLS record's header: type, version, length of
@@ -182,14 +184,18 @@ func (c *recordConn) flush() error {
 	return c.writeOut()
 }
 
-// writeOut writes what has been gathered. mu is held.
+// writeOut writes what has been gathered. After a deadline it goes on where it was. mu is
+// held.
 func (c *recordConn) writeOut() error {
 	if c.out == nil {
 		return nil
 	}
-	_, err := c.Conn.Write(c.out.b[:c.n])
+	n, err := c.Conn.Write(c.out.b[c.o:c.n])
+	if c.o += n; errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
 	recordBuffers.Put(c.out)
-	c.out, c.n = nil, 0
+	c.out, c.o, c.n = nil, 0, 0
 	return err
 }
 

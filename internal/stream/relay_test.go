@@ -41,10 +41,9 @@ type relayLeg struct {
 	side   string
 	paired *relayLeg // guarded by relay.mu
 
-	hold  sync.Mutex
-	held  []func(*Leg) error
-	to    *Leg
-	texts []string // that came over it
+	hold sync.Mutex
+	held []func(*Leg) error
+	to   *Leg
 }
 
 func newRelay(t testing.TB) *relay {
@@ -117,20 +116,6 @@ func (r *relay) joined() int {
 	return r.joins
 }
 
-// seen is the control messages of a side's newest leg.
-func (r *relay) seen(stream, side string) (texts []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.streams[stream]
-	if s == nil || s.legs[side] == nil {
-		return nil
-	}
-	l := s.legs[side]
-	l.hold.Lock()
-	defer l.hold.Unlock()
-	return append(texts, l.texts...)
-}
-
 func (r *relay) join(w http.ResponseWriter, req *http.Request) {
 	token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
 	stream, side, _ := strings.Cut(token, ".")
@@ -159,7 +144,7 @@ func (r *relay) join(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusConflict)
 		return
 	}
-	leg, err := AcceptLeg(w, req, nil)
+	leg, err := AcceptLeg(w, req, http.Header{wire.HeaderToken: {token}})
 	if err != nil {
 		return
 	}
@@ -206,9 +191,6 @@ func (r *relay) relay(s *relayed, l *relayLeg) {
 			return
 		}
 		l.hold.Lock()
-		if c == nil {
-			l.texts = append(l.texts, string(text))
-		}
 		to := l.to
 		if to == nil && c == nil {
 			held := string(text)
@@ -315,4 +297,33 @@ func wantGone(t testing.TB, streams ...*Extended) {
 			t.Error("the stream does not end")
 		}
 	}
+}
+
+// plainPair returns two ends of a plain stream through a relay.
+func plainPair(b testing.TB) (near, far *Conn) {
+	legs := make(chan *Conn, 2)
+	e := newEndpoint(b)
+	e.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if c, err := Accept(w, req); err == nil {
+			legs <- c
+		}
+	})
+	dial := func() *Conn {
+		c, err := Dial(b.Context(), "wss"+strings.TrimPrefix(e.URL, "https")+"/x", "token", DialOptions{TLS: e.tls()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return c
+	}
+	near, far = dial(), dial()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = Pipe(b.Context(), <-legs, <-legs, new(Meter))
+	}()
+	b.Cleanup(func() {
+		closeBoth(near, far)
+		<-done
+	})
+	return near, far
 }

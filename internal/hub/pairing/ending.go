@@ -120,6 +120,9 @@ func (s *Stream) abort(l *leg, reason wire.EndReason, now time.Time) {
 	}
 	if reason != wire.EndLost && s.c.Window > 0 {
 		s.by, s.deadline = l.side, now.Add(tellTime)
+		if newer := s.of(l.side).leg; newer != nil {
+			s.close(newer, wire.CloseRestart, "") // it must not learn of the end before it is settled
+		}
 	}
 	s.end(reason)
 	switch {

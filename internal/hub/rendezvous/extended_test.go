@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -291,9 +292,9 @@ func TestExtendedPanic(t *testing.T) {
 // settled; when the hub gives up, the end finds the stream open again, and repeats itself.
 func TestExtendedDiskFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries := 0
+		var tries atomic.Int64
 		w := newWorld(t, Options{Persist: func(string, wire.EndReason, time.Time) error {
-			tries++ // one at a time
+			tries.Add(1)
 			return errors.New("disk full")
 		}})
 		d := func() *xleg { w.create("x"); return w.enter("x", wire.SideDevice, 1) }()
@@ -309,8 +310,8 @@ func TestExtendedDiskFails(t *testing.T) {
 			t.Errorf("closed with %d", code)
 		}
 		w.wantEnd("x", wire.EndReset, 0, 0)
-		if tries < 10 {
-			t.Errorf("tried %d times", tries)
+		if n := tries.Load(); n < 10 {
+			t.Errorf("tried %d times", n)
 		}
 		w.enter("x", wire.SideDevice, 3)
 	})

@@ -131,9 +131,24 @@ func TestAckTiming(t *testing.T) {
 	s.next("A 231272 393416")
 	s.message("E 231272")
 	s.reads(100_000)
-	s.next("") // there is credit enough, though twice of it is promised now
+	s.next("") // there is credit enough
 	s.ShutdownDone()
-	s.next("A 231273 755560") // now
+	s.next("A 231273 493416") // now
+}
+
+// With much credit, acknowledgements are rare.
+func TestAckShare(t *testing.T) {
+	s := newSingle(t, Config{Window: time.Minute})
+	s.open(0)
+	s.credit = wire.MaxWindowBytes
+	s.brings(1)
+	s.reads(1)
+	s.pass(ackDelay)
+	s.next("A 1 8388609")
+	s.brings(1<<20 - 1)
+	s.next("")
+	s.brings(1)
+	s.next("A 1048577 8388609")
 }
 
 func TestCreditGrows(t *testing.T) {
@@ -149,12 +164,13 @@ func TestCreditGrows(t *testing.T) {
 	}
 	s = newSingle(t, Config{Window: time.Minute})
 	s.open(0)
-	for range 40 { // a little at a time
-		s.brings(1000)
-		s.reads(1000)
+	for range 400 { // a little at a time
+		s.brings(10_000)
+		s.reads(10_000)
+		s.pass(fastCredit / 20)
 	}
 	if s.credit != wire.FirstCredit {
-		t.Errorf("credit %d of a sender that does not use it", s.credit)
+		t.Errorf("credit %d of a slow sender", s.credit)
 	}
 	s.brings(int(s.limit - s.in.end))
 	for range 40 { // the reader does not keep up
@@ -230,9 +246,27 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// list is a pool that forgets nothing.
+type list []any
+
+func (l *list) Get() any {
+	n := len(*l)
+	if n == 0 {
+		return new(chunk)
+	}
+	x := (*l)[n-1]
+	*l = (*l)[:n-1]
+	return x
+}
+
+func (l *list) Put(x any) { *l = append(*l, x) }
+
 // TestAllocations moves bulk between two Ends: nothing is allocated but the texts of
 // acknowledgements.
 func TestAllocations(t *testing.T) {
+	old := chunks
+	defer func() { chunks = old }()
+	chunks = new(list) // a sync.Pool forgets at random in a race test
 	s := newSingle(t, Config{Window: time.Minute})
 	s.open(0)
 	limit := uint64(100 << 20)
@@ -259,7 +293,7 @@ func TestAllocations(t *testing.T) {
 	for range 10 {
 		step()
 	}
-	if n := testing.AllocsPerRun(100, step); n > 20 { // of 16 writes, 16 reads and an A each way
+	if n := testing.AllocsPerRun(100, step); n > 6 { // of 16 writes, 16 reads and an A each way
 		t.Errorf("%v allocations", n)
 	}
 }

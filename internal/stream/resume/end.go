@@ -110,7 +110,8 @@ type End struct {
 	finalSet  bool
 	shown     bool   // the end was handed to the application
 	credit    uint64 // bytes promised beyond what was delivered
-	hungry    bool   // the sender has used most of the credit
+	paceFrom  uint64 // offset from which the application's pace is measured
+	paceSince time.Time
 	limit     uint64 // promised
 	inCounted int64  // of the budget
 	ack       acks
@@ -137,7 +138,7 @@ func New(c Config) *End {
 		c.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
 	e := &End{c: c, created: c.Now(), peerLimit: wire.EarlyData, credit: wire.FirstCredit}
-	e.away = e.created
+	e.away, e.paceSince = e.created, e.created
 	e.path.patience = busyPatience
 	if c.Budget.short() {
 		e.credit = wire.EarlyData

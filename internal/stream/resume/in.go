@@ -31,9 +31,6 @@ func (e *End) Data(join uint64, n int) {
 	e.in.filled(c, n)
 	e.in.copyTo(&e.inTail, at, e.in.end)
 	e.Heard(join)
-	if minus(e.limit, e.in.end) < e.credit/4 {
-		e.hungry = true
-	}
 	e.ack.grow(e)
 }
 
@@ -58,14 +55,24 @@ func (e *End) Delivered(n int) {
 		return
 	}
 	e.in.drop(e.in.start + uint64(n))
-	if e.hungry && e.in.size() == 0 {
-		e.hungry = false
-		if !e.c.Budget.short() {
-			e.credit = min(2*e.credit, wire.MaxWindowBytes)
-		}
+	if e.in.size() == 0 && e.in.start-e.paceFrom >= e.credit {
+		e.growCredit()
 	}
 	e.promise()
 	e.ack.grow(e)
+}
+
+// fastCredit is how soon a credit's worth of bytes has to be delivered for the credit to
+// grow. Round trips longer than that would keep it small.
+const fastCredit = 3 * time.Second
+
+// growCredit doubles the credit of an application that has kept up with a fast peer.
+func (e *End) growCredit() {
+	now := e.c.Now()
+	if now.Sub(e.paceSince) <= fastCredit && !e.c.Budget.short() {
+		e.credit = min(2*e.credit, wire.MaxWindowBytes)
+	}
+	e.paceFrom, e.paceSince = e.in.start, now
 }
 
 // promise makes room for the credit beyond what was delivered; what was promised stays.
@@ -109,6 +116,9 @@ type acks struct {
 const (
 	ackBytes = 256 << 10
 	ackDelay = 100 * time.Millisecond
+	// ackShare is the part of the credit that may come unacknowledged: with much credit
+	// each acknowledgement wakes three processes for more bytes.
+	ackShare = 8
 )
 
 // grow notes that there may be something new to tell.
@@ -126,6 +136,6 @@ func (a *acks) due(e *End) bool {
 	}
 	received, more := e.recv()-a.recv, e.limit-a.limit
 	credit := minus(a.limit, e.in.end) // what the peer may still send
-	return a.now || received >= min(ackBytes, e.credit/2) || !a.since.IsZero() && e.c.Now().Sub(a.since) >= ackDelay ||
+	return a.now || received >= max(min(ackBytes, e.credit/2), e.credit/ackShare) || !a.since.IsZero() && e.c.Now().Sub(a.since) >= ackDelay ||
 		credit < wire.EarlyData && more >= min(wire.EarlyData, e.credit/4)
 }

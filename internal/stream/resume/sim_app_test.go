@@ -147,3 +147,29 @@ func (w *side) kill() {
 		w.s.after(w.s.upTo(20*time.Second), func() { w.s.hub.control(2) })
 	}
 }
+
+// fallAsleep stops the machine for some time.
+func (w *side) fallAsleep(d time.Duration) {
+	w.asleep = true
+	w.s.after(d, w.wake)
+}
+
+// wake goes on, in whatever order.
+func (w *side) wake() {
+	if !w.asleep || w.dead {
+		return
+	}
+	w.s.logf("%d: awake", w.side)
+	w.asleep, w.awake = false, w.s.now
+	if w.late && w.s.chance(50) {
+		w.e.Tick()
+	}
+	if w.s.chance(80) {
+		w.e.NetworkChanged()
+	}
+	w.late, w.tickAt = false, time.Time{}
+	w.drain()
+	for _, c := range w.open() {
+		w.s.after(0, c.down.pump)
+	}
+}

@@ -88,6 +88,12 @@ func (w *side) inTime() {
 			s.failf("side %d has a token of %v ago", w.side, age)
 		}
 	}
+	if s.counted() && s.calm && e.phase == running && !e.paired && s.now-max(s.calmAt, w.pairedAt) > 80*time.Second {
+		s.failf("side %d is not connected %v after the faults", w.side, s.now-s.calmAt)
+	}
+	if e.phase == closing && w.cleanAt == 0 {
+		w.cleanAt = s.now
+	}
 	if !w.judged && e.outcome != "" {
 		w.judged = true
 		wait, most := s.now-w.pairedAt, s.plan.window
@@ -102,7 +108,7 @@ func (w *side) inTime() {
 	if e.phase == running && !e.paired && s.plan.window > 0 && s.now-w.pairedAt > max(s.plan.window, firstPairing)+10*time.Second {
 		s.failf("side %d waits for its peer for %v", w.side, s.now-w.pairedAt)
 	}
-	if s.plan.rate > 0 && s.plan.slow == w.side && e.phase == running && w.got < w.peer().plan.total {
+	if s.honest() && s.plan.rate > 0 && s.plan.slow == w.side && e.phase == running && w.got < w.peer().plan.total {
 		p := w.peer().plan
 		bound := 2*time.Minute + s.plan.faults + 6*time.Duration(p.total)*time.Second/time.Duration(s.plan.rate)
 		bound += w.plan.stopped + time.Duration(1+p.total/uint64(p.most))*2*p.pace + time.Duration(1+p.total/uint64(w.plan.readMost))*w.plan.readPace
@@ -129,7 +135,7 @@ func (c *conn) alive() bool {
 
 // silent is a leg that the hub gives up because it hears nothing from it.
 func (s *sim) silent(c *conn, closing bool) {
-	if c.side != nil && !c.side.dead && !c.hungUp && !c.up.black && !c.up.shut && !closing {
+	if c.side != nil && !c.side.asleep && s.now-c.side.awake > time.Minute && !c.side.dead && !c.hungUp && !c.up.black && !c.up.shut && !closing {
 		s.failf("the hub gives up a leg of side %d whose end is alive", c.from)
 	}
 }
@@ -139,10 +145,18 @@ func (s *sim) counted() bool { return s.plan.rate == 0 && s.plan.window > 0 && s
 
 // outcomes is what holds in the end (section 12, 2, 4 and 5).
 func (s *sim) outcomes() {
+	if last := max(s.sides[0].cleanAt, s.sides[1].cleanAt); s.plan.count == 0 && s.counted() && s.now-max(last, s.calmAt) > 3*time.Second {
+		s.failf("the ends linger for %v, though nothing went wrong", s.now-last)
+	}
 	killed := s.sides[0].dead || s.sides[1].dead
 	for _, w := range s.sides {
 		if w.dead {
 			continue
+		}
+		for _, c := range w.open() {
+			if !c.said && c.closing == nil {
+				s.failf("side %d leaves the connection of join %d open", w.side, c.join)
+			}
 		}
 		p := w.peer()
 		outcome := w.e.Outcome()
@@ -167,7 +181,7 @@ func (s *sim) outcomes() {
 			if outcome == wire.EndLost && s.plan.window > time.Minute && !killed {
 				s.failf("side %d has waited for the window", w.side)
 			}
-			if outcome == wire.EndLost && s.plan.window > time.Minute && w.side == service && s.instance == 2 && !s.forgetful && (w.met || !s.real) {
+			if outcome == wire.EndLost && s.plan.window > time.Minute && w.side == service && s.instance == 2 {
 				s.failf("side %d has waited for the window, though the device has another instance", w.side)
 			}
 		}

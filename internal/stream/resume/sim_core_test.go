@@ -86,7 +86,7 @@ func (h *coreHub) room(c *conn) {
 		from := l.partner
 		h.s.after(0, func() {
 			if from.stuck {
-				from.heard = h.s.now
+				from.stuck, from.heard = false, h.s.now
 				from.c.up.pump()
 			}
 		})
@@ -154,11 +154,11 @@ func (h *coreHub) join(c *conn) {
 		h.control(s.instance)
 		h.timer()
 	}
-	instance := "service"
-	if c.from == device {
-		instance = "1"
+	j := pairing.Join{Side: coreSides[c.from], Counter: c.join, Instance: "1"}
+	if c.from == service {
+		j.Instance, j.Peer = "service", "1"
 	}
-	id, refusal := h.stream.Join(pairing.Join{Side: coreSides[c.from], Counter: c.join, Instance: instance}, s.clock())
+	id, refusal := h.stream.Join(j, s.clock())
 	if refusal != nil {
 		switch {
 		case refusal.Ended == wire.EndRefused:
@@ -319,7 +319,7 @@ func (h *coreHub) kill() {
 		return
 	}
 	h.s.logf("hub: killed")
-	h.s.hubUp, h.s.forgetful = false, true
+	h.s.hubUp = false
 	h.life++
 	for id := pairing.LegID(1); h.stream != nil && len(h.legs) > 0; id++ {
 		if l := h.legs[id]; l != nil {

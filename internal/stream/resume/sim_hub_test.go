@@ -96,6 +96,7 @@ func (h *hub) room(c *conn) {
 				if h.s.rule != timeoutWhileStuck {
 					from.heard = h.s.now
 				}
+				from.stuck = false
 				from.c.up.pump()
 			}
 		})

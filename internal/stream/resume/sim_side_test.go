@@ -14,8 +14,10 @@ type side struct {
 	side    int
 	e       *End
 	plan    *appPlan
-	dead    bool // its process was killed
-	offline bool // it has no network
+	dead    bool          // its process was killed
+	offline bool          // it has no network
+	asleep  bool          // nothing runs
+	awake   time.Duration // since when
 	conns   map[uint64]*conn
 	dials   int // since the faults are over
 	allowed int
@@ -23,6 +25,7 @@ type side struct {
 	pairedAt    time.Duration // when it was so last
 	tokenAt     time.Duration // when its token was made
 	met, judged bool
+	cleanAt     time.Duration // when it was clean first
 
 	// The writer of the leg.
 	frame   Frame
@@ -49,7 +52,8 @@ type side struct {
 
 	tickAt   time.Time
 	tickSeq  int
-	standing int // Ticks after which the deadline was over
+	late     bool // a Tick was slept through
+	standing int  // Ticks after which the deadline was over
 
 	saved map[uint64]string // rule 3: hellos of when the dial began
 	held  string
@@ -58,7 +62,7 @@ type side struct {
 func newSide(s *sim, i int) *side {
 	w := &side{s: s, side: i, plan: &s.plan.apps[i], conns: map[uint64]*conn{}, saved: map[uint64]string{}}
 	w.e = New(Config{Window: s.plan.window, Budget: s.budget, Now: s.clock, Rand: rand.New(rand.NewPCG(s.seed, uint64(i)+7))})
-	w.endAt = -1
+	w.endAt, w.awake = -1, -time.Hour
 	w.begin()
 	return w
 }
@@ -280,6 +284,9 @@ func (w *side) take(c *conn, i *item) bool {
 	if w.dead || c.hungUp {
 		return true
 	}
+	if w.asleep {
+		return false
+	}
 	switch i.kind {
 	case isOpen:
 		w.opened(c, i.renewed)
@@ -409,10 +416,14 @@ func (w *side) arm() {
 		if seq != w.tickSeq || w.dead || w.tickAt.IsZero() {
 			return
 		}
+		if w.asleep {
+			w.late = true
+			return
+		}
 		w.tickAt = time.Time{}
 		c := w.conns[w.e.leg]
 		dead := w.e.leg != 0 && !w.e.shutting && c != nil && c.alive() && !w.e.path.deadAt().IsZero() && !w.s.clock().Before(w.e.path.deadAt())
-		if dead && !w.e.path.changed {
+		if dead && !w.e.path.changed && !w.peer().asleep && w.s.now-w.awake > time.Minute && w.s.now-w.peer().awake > time.Minute {
 			w.s.failf("side %d takes leg %d for dead, which is not", w.side, w.e.leg)
 		}
 		w.e.Tick()

@@ -39,12 +39,10 @@ type sim struct {
 	revoked  bool
 	instance int // of the device's control connection; the first is 1
 	underWay int // joins that have not come to the hub
-	// forgetful is a hub that has lost the device's instance, which it has from the
-	// device's join only, with its memory.
-	forgetful bool
 
 	budget  *Budget
 	calm    bool // no more faults
+	calmAt  time.Duration
 	failure string
 	trace   []string
 	tracing bool
@@ -160,6 +158,7 @@ const (
 	revoke
 	outage
 	renewal // an end joins anew, make before break
+	sleep   // of a machine
 )
 
 func newPlan(r *rand.Rand) plan {
@@ -178,16 +177,16 @@ func newPlan(r *rand.Rand) plan {
 	if r.IntN(10) > 0 {
 		p.count = r.IntN(12)
 	}
-	p.kinds = []fault{cutLegs, cutLegs, cutLegs, blackLegs, networkChange, killHub, stopHub, outage, renewal, renewal}
-	if r.IntN(4) == 0 {
-		p.kinds = append(p.kinds, abortApp)
+	p.kinds = []fault{cutLegs, cutLegs, cutLegs, blackLegs, networkChange, killHub, stopHub, outage, renewal, renewal, sleep}
+	if r.IntN(3) == 0 {
+		p.kinds = append(p.kinds, abortApp, abortApp, killHub)
 	}
 	switch r.IntN(16) {
 	case 0, 1:
 		p.kinds = append(p.kinds, killEnd)
-	case 2:
-		p.kinds = append(p.kinds, operatorClose)
-	case 3:
+	case 2, 3:
+		p.kinds = append(p.kinds, operatorClose, operatorClose, killHub, killHub)
+	case 4:
 		p.kinds = append(p.kinds, revoke)
 	}
 	if r.IntN(4) == 0 {
@@ -196,8 +195,11 @@ func newPlan(r *rand.Rand) plan {
 	if r.IntN(4) == 0 {
 		p.doubled = 5 + r.IntN(30)
 	}
-	if r.IntN(20) == 0 {
+	if r.IntN(14) == 0 {
 		p.rate, p.slow, p.window = 1200+r.IntN(1+r.IntN(4000)), r.IntN(2), 5*time.Minute
+		if r.IntN(2) == 0 {
+			p.rate = 1200 + r.IntN(400)
+		}
 		if r.IntN(2) == 0 {
 			p.count = 0
 		}
@@ -307,19 +309,26 @@ func (s *sim) faults() {
 
 // relax is the end of the faults.
 func (s *sim) relax() {
-	s.calm = true
+	s.calm, s.calmAt = true, s.now
 	s.hub.recover()
 	for _, w := range s.sides {
 		w.offline = false
 		w.allowed = 3 + s.underWay
 		w.dials = 0
+		w.wake()
 	}
 	s.logf("no more faults")
 }
 
-func (s *sim) fault(kind fault) {
-	w := s.sides[s.rand.IntN(2)]
-	if s.calm || w.dead {
+func (s *sim) fault(kind fault) { s.strike(s.sides[s.rand.IntN(2)], kind) }
+
+// more has another fault follow soon.
+func (s *sim) more(w *side, kind fault, d time.Duration) {
+	s.after(s.upTo(d), func() { s.strike(w, kind) })
+}
+
+func (s *sim) strike(w *side, kind fault) {
+	if s.calm || w.dead || w.asleep {
 		return
 	}
 	s.logf("fault %d at %d", kind, w.side)
@@ -342,10 +351,19 @@ func (s *sim) fault(kind fault) {
 		s.hub.stop()
 	case abortApp:
 		w.abort()
+		if s.chance(50) { // the worst moment
+			s.more(w.peer(), outage, 0)
+			s.more(w, cutLegs, 300*time.Millisecond)
+			s.more(w, killHub, 4*time.Second)
+		}
 	case killEnd:
 		w.kill()
 	case operatorClose:
-		s.hub.operatorClose()
+		if s.chance(50) {
+			s.more(w, outage, 0)
+			s.more(w, killHub, 4*time.Second)
+		}
+		s.after(s.upTo(time.Second), s.hub.operatorClose)
 	case revoke:
 		s.hub.revoke()
 	case renewal:
@@ -353,6 +371,8 @@ func (s *sim) fault(kind fault) {
 			w.e.refresh = s.clock()
 			w.arm()
 		}
+	case sleep:
+		w.fallAsleep(s.upTo(40 * time.Second))
 	case outage:
 		w.offline = true
 		for _, c := range w.open() {
@@ -360,7 +380,7 @@ func (s *sim) fault(kind fault) {
 		}
 		s.after(s.upTo(5*time.Second), func() {
 			w.offline = false
-			if !w.dead && s.chance(50) {
+			if !w.dead && !w.asleep && s.chance(50) {
 				w.e.NetworkChanged()
 				w.drain()
 			}

@@ -8,7 +8,10 @@ import (
 	"testing"
 )
 
-var schedules = flag.Int("schedules", 0, "run that many schedules of the simulator instead of the default steps")
+var schedules = flag.Int("schedules", 0, "run that many schedules of the simulator instead of the default")
+
+// defaultSchedules make more than a million steps.
+const defaultSchedules = 800
 
 const seedVariable = "FARPORT_SIM_SEED"
 
@@ -45,15 +48,21 @@ func simulateMany(t *testing.T, real bool) {
 		t.Logf("%d steps", simulate(t, seed, real))
 		return
 	}
-	most := 600_000
-	if testing.Short() {
-		most = 150_000
+	n := defaultSchedules
+	switch {
+	case *schedules > 0:
+		n = *schedules
+	case testing.Short():
+		n /= 10
 	}
-	steps, n := 0, 0
-	for ; *schedules == 0 && steps < most || n < *schedules; n++ {
-		steps += simulate(t, uint64(n), real)
+	steps := 0
+	for seed := range n {
+		steps += simulate(t, uint64(seed), real)
 	}
 	t.Logf("%d schedules, %d steps", n, steps)
+	if *schedules == 0 && !testing.Short() && steps < 1_000_000 {
+		t.Errorf("%d steps only", steps)
+	}
 }
 
 // TestRules switches off one rule after the other: the simulator notices each within
@@ -65,7 +74,7 @@ func TestRules(t *testing.T) {
 	defer func(p pool) { chunks = p }(chunks)
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			for seed := range uint64(2500) {
+			for seed := range uint64(defaultSchedules) {
 				if failure := newSim(seed, false, m.rule).run(); failure != "" {
 					t.Logf("schedule %d: %s", seed, failure)
 					return

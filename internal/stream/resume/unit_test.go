@@ -451,3 +451,30 @@ func TestOverflow(t *testing.T) {
 		t.Errorf("outcome %q", s.Outcome())
 	}
 }
+
+func TestBytesAfterEnd(t *testing.T) {
+	s := newSingle(t, Config{Window: time.Minute})
+	s.open(0)
+	s.brings(10)
+	s.message("E 10")
+	s.asked()
+	s.brings(1)
+	s.asked("reset protocol")
+}
+
+func TestRefreshRefused(t *testing.T) {
+	s := newSingle(t, Config{Window: time.Minute})
+	s.open(0)
+	s.refresh = s.now
+	s.Tick()
+	s.asked("dial 2")
+	s.Refused(2, Refusal{Status: 503, RetryAfter: time.Hour}) // of no account while there is a leg
+	s.asked()
+	s.pass(refreshAgain)
+	s.Heard(1)
+	s.Tick()
+	s.asked("ping 1", "dial 3")
+	s.Failed(3)
+	s.LegClosed(1, 0, "")
+	s.asked("dial 4")
+}
