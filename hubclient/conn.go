@@ -6,6 +6,9 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"time"
+
+	"github.com/farportio/farport/internal/stream"
 )
 
 // network is what streams are called where package net names a network.
@@ -65,6 +68,9 @@ func (c *conn) LocalAddr() net.Addr { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
 func (c *conn) Read(p []byte) (int, error) {
+	if c.closed.Load() {
+		return 0, c.failed("read", net.ErrClosed)
+	}
 	n, err := c.Stream.Read(p)
 	if err == io.EOF { //nolint:errorlint // the end of what the other end had to say, and no cause of a broken stream
 		return n, err
@@ -79,9 +85,20 @@ func (c *conn) Write(p []byte) (int, error) {
 
 func (c *conn) CloseWrite() error { return c.failed("close", c.Stream.CloseWrite()) }
 
+// Close ends the stream as it does a TCP connection: what was written still arrives, in the
+// background, and what the other end has sent and nobody has read is lost, which breaks
+// the stream.
 func (c *conn) Close() error {
-	c.closed.Store(true)
-	return c.failed("close", c.Stream.Close())
+	leg, isPlain := c.Stream.(*stream.Conn)
+	if !isPlain { // it is so by itself
+		c.closed.Store(true)
+		return c.failed("close", c.Stream.Close())
+	}
+	if !c.closed.Swap(true) {
+		_ = leg.SetDeadline(time.Unix(1, 0)) // wakes whoever reads or writes
+		go leg.Finish()
+	}
+	return nil
 }
 
 // failed makes the error of an operation, nil if it has none.

@@ -159,7 +159,7 @@ func (l *listener) open(r *StreamRequest) {
 	ctx, cancel := context.WithTimeout(l.ctx, wire.HandshakeTimeout)
 	defer cancel()
 	leg, err := r.Accept(ctx)
-	var c net.Conn
+	var c net.Conn // nil, not a nil *conn
 	if err == nil {
 		c = &conn{Stream: leg, local: l.addr, remote: leg.RemoteAddr()}
 	} else {
@@ -171,8 +171,9 @@ func (l *listener) open(r *StreamRequest) {
 	case <-l.closed:
 	case <-l.device.gone:
 	}
-	if c != nil {
-		c.Close()
+	if leg != nil {
+		leg.Abort(wire.EndAborted)
+		_ = leg.Close()
 	}
 }
 
