@@ -44,8 +44,8 @@ func TestTCP(t *testing.T) {
 	checkDocs(t, table, results)
 }
 
-// late is how much longer a row may take through farport. A plain stream needs more
-// wherever one end goes on after the other's FIN.
+// late is how much longer a row may take through farport, besides the time that a busy
+// machine takes. A plain stream needs more wherever one end goes on after the other's FIN.
 const late = 4 * time.Second
 
 // compare plays a row both ways.
@@ -67,7 +67,7 @@ func (r row) compare(t *testing.T, far road) (result [2]seen) {
 	if result[1] != want {
 		t.Errorf("not the same:\nfarport: %v\n   want: %v", result[1], want)
 	}
-	if more := took[1] - took[0]; more > late {
+	if more := took[1] - took[0]; more > late+3*took[0] {
 		t.Errorf("%v longer than a direct connection", more)
 	}
 	return result

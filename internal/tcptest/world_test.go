@@ -17,10 +17,10 @@ import (
 	"github.com/farportio/farport/proxy"
 )
 
-// TestMain lets all rows run at once, since most of their time they wait.
+// TestMain lets many rows run at once, since most of their time they wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "64"); err != nil {
+	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
