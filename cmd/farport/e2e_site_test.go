@@ -113,17 +113,26 @@ func (s *site) serviceProxy(id string, flags ...string) (*process, string) {
 	return p, m[1]
 }
 
-// freePort is one below 32768, which nobody is given as a client port, so that a
-// hub can come back to it after it was killed.
+// freePort is an address on a port below 32768, which nobody is given as a client port, so
+// that a hub can come back to it after it was killed.
 func freePort(t *testing.T) string {
+	t.Helper()
+	return freePorts(t, 1)[0]
+}
+
+// freePorts are n such addresses.
+func freePorts(t *testing.T, n int) (addresses []string) {
 	t.Helper()
 	for port := 20000 + os.Getpid()%10000; port < 32768; port++ {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		if addresses = append(addresses, l.Addr().String()); len(addresses) == n {
+			return addresses
 		}
 	}
 	t.Fatal("no free port from 20000 to 32767")
-	return ""
+	return nil
 }

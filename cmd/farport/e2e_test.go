@@ -53,6 +53,7 @@ type sshSite struct {
 	sshd             *sshServer
 	connectionString string // the device's
 	device           *process
+	cuts             *cutSite // where its networks can be cut, else nil
 }
 
 func newSSHSite(t *testing.T, binary, id string, serveFlags ...string) *sshSite {

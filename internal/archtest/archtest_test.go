@@ -95,6 +95,7 @@ var homes = map[string][]string{
 	"golang.org/x/sys":                  nil,
 	"github.com/nats-io/nats-server/v2": nil,
 	"github.com/Shopify/toxiproxy/v2":   nil,
+	"github.com/rs/zerolog":             nil, // toxiproxy asks for a logger of this kind
 	"github.com/chromedp/chromedp":      nil,
 }
 

@@ -113,6 +113,7 @@ func (e *Extended) takeFrom(src Half, count *atomic.Int64) error {
 		var err error
 		if t != nil {
 			n, err = readSpace(t.raw, e.space, e.filled)
+			err = t.orReset(err)
 		} else if p := e.space(); p != nil {
 			n, err = src.Read(p)
 			e.filled(n)

@@ -52,6 +52,45 @@ func TestTCPReads(t *testing.T) {
 	}
 }
 
+// A reset reads as one also when a write was told of it first, and an end as an end when
+// both directions have come to theirs.
+func TestTCPResetAfterWrite(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(app *net.TCPConn, own Half)
+		want error
+	}{
+		{"reset", func(app *net.TCPConn, own Half) {
+			_ = app.SetLinger(0)
+			app.Close()
+			for { // until it knows
+				if _, err := own.Write([]byte("x")); err != nil {
+					return
+				}
+			}
+		}, syscall.ECONNRESET},
+		{"both ended", func(app *net.TCPConn, own Half) {
+			_ = own.CloseWrite()
+			_, _ = io.Copy(io.Discard, app)
+			app.Close()
+		}, io.EOF},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for name, read := range map[string]func(Half) error{
+				"read":  func(h Half) error { _, err := h.Read(make([]byte, 1)); return err },
+				"chunk": func(h Half) error { _, _, err := readChunk(h); return err },
+			} {
+				app, own := tcpPair(t)
+				half := TCP(own)
+				test.do(app, half)
+				if err := read(half); !errors.Is(err, test.want) {
+					t.Errorf("%s: %v, want %v", name, err, test.want)
+				}
+			}
+		})
+	}
+}
+
 func TestTCPClosedBefore(t *testing.T) {
 	_, own := tcpPair(t)
 	own.Close()

@@ -29,7 +29,27 @@ func TCP(c *net.TCPConn) Half { return &tcp{TCPConn: c, raw: rawOf(c)} }
 
 type tcp struct {
 	*net.TCPConn
-	raw syscall.RawConn // nil where there is none
+	raw   syscall.RawConn // nil where there is none
+	ended atomic.Bool     // CloseWrite was called
+}
+
+func (t *tcp) CloseWrite() error {
+	t.ended.Store(true)
+	return t.TCPConn.CloseWrite()
+}
+
+func (t *tcp) Read(p []byte) (int, error) {
+	n, err := t.TCPConn.Read(p)
+	return n, t.orReset(err)
+}
+
+// orReset tells an EOF from a reset. The system tells of a reset once: when a write has
+// got the news, a read that comes later says EOF.
+func (t *tcp) orReset(err error) error {
+	if err == io.EOF && t.raw != nil && gone(t.raw) && !t.ended.Load() { // ended is set before both are
+		return os.NewSyscallError("read", syscall.ECONNRESET)
+	}
+	return err
 }
 
 func (t *tcp) Abort(wire.EndReason) {
@@ -69,7 +89,8 @@ func (t *tcp) readChunk() (*chunk, int, error) {
 	if t.raw == nil {
 		return readHolding(t.TCPConn)
 	}
-	return readReady(t.raw, &chunks, func(c *chunk) []byte { return c[:] })
+	c, n, err := readReady(t.raw, &chunks, func(c *chunk) []byte { return c[:] })
+	return c, n, t.orReset(err)
 }
 
 // Copy copies src to dst until src ends, and adds to count what was written.

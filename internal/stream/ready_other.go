@@ -11,6 +11,9 @@ import (
 // rawOf says that this platform cannot wait for bytes without a buffer.
 func rawOf(net.Conn) syscall.RawConn { return nil }
 
+// gone is never called: rawOf has nothing for it.
+func gone(syscall.RawConn) bool { panic("no raw connections here") }
+
 // readSpace is never called: rawOf has nothing for it.
 func readSpace(syscall.RawConn, func() []byte, func(int)) (int, error) {
 	panic("no raw connections here")

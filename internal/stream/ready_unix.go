@@ -51,6 +51,14 @@ func readSpace(raw syscall.RawConn, space func() []byte, filled func(int)) (n in
 	return n, err
 }
 
+// gone is whether there is no connection any more: it was reset, or both directions have
+// ended.
+func gone(raw syscall.RawConn) bool {
+	var err error
+	_ = raw.Control(func(fd uintptr) { _, err = syscall.Getpeername(int(fd)) })
+	return err != nil
+}
+
 // awaitReset waits until the connection is broken, or for its deadline.
 func awaitReset(raw syscall.RawConn) error {
 	var broken error
