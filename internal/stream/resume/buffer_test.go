@@ -169,6 +169,31 @@ func TestCreditGrows(t *testing.T) {
 	}
 }
 
+// Over a long path the sender waits at the end of its credit, although the reader takes
+// every piece at once; over a short one there is no need for more.
+func TestCreditGrowsOverALongPath(t *testing.T) {
+	for rtt, want := range map[time.Duration]uint64{100 * time.Millisecond: wire.MaxWindowBytes, 100 * time.Microsecond: wire.FirstCredit} {
+		s := newSingle(t, Config{Window: time.Minute})
+		s.open(0)
+		told := s.limit
+		for range 30 {
+			for s.in.end < told {
+				n := int(min(told-s.in.end, wire.Chunk))
+				s.brings(n)
+				s.reads(n)
+				if _, ok := s.Next(); ok { // an A on its way
+					s.Sent()
+				}
+			}
+			s.pass(rtt)
+			told = s.ack.limit
+		}
+		if s.credit != want {
+			t.Errorf("%v there and back: credit %d, want %d", rtt, s.credit, want)
+		}
+	}
+}
+
 func TestCreditOverrun(t *testing.T) {
 	s := newSingle(t, Config{Window: time.Minute})
 	s.open(0)

@@ -108,13 +108,14 @@ type End struct {
 	inTail    tail
 	final     uint64
 	finalSet  bool
-	shown     bool      // the end was handed to the application
-	credit    uint64    // bytes promised beyond what was delivered
-	hungry    bool      // the sender has used all credit, and had to wait for more
-	starved   bool      // it has come to the end of what it was told last, or before
-	dataAt    time.Time // when it last sent something
-	limit     uint64    // promised
-	inCounted int64     // of the budget
+	shown     bool       // the end was handed to the application
+	credit    uint64     // bytes promised beyond what was delivered
+	hungry    bool       // the sender has used all credit, and had to wait for more
+	dataAt    time.Time  // when it last sent something
+	limits    [64]uint64 // limits it was told last, of more than a window: where it stops if it has to
+	limitsAt  int        // index of the next of limits
+	limit     uint64     // promised
+	inCounted int64      // of the budget
 	ack       acks
 
 	// Chunks that are being read into or written from.

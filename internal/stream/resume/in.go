@@ -1,6 +1,7 @@
 package resume
 
 import (
+	"slices"
 	"time"
 
 	"github.com/farportio/farport/internal/wire"
@@ -31,16 +32,24 @@ func (e *End) Data(join uint64, n int) {
 	e.in.filled(c, n)
 	e.in.copyTo(&e.inTail, at, e.in.end)
 	e.Heard(join)
-	if minus(e.limit, e.in.end) < e.credit/4 || e.starved && e.path.heard.Sub(e.dataAt) >= starving {
+	waited := at > 0 && e.path.heard.Sub(e.dataAt) >= starving && slices.Contains(e.limits[:], at)
+	if waited || minus(e.limit, e.in.end) < e.credit/4 {
 		e.hungry = true
 	}
-	e.dataAt, e.starved = e.path.heard, e.in.end == e.ack.limit || e.in.end == e.ack.before
+	e.dataAt = e.path.heard
 	e.ack.grow(e)
 }
 
 // starving is how long a sender has to stop at the end of its credit to get more. On a
 // shorter path credit is no hindrance, and more of it would only be less in a cache.
 const starving = 2 * time.Millisecond
+
+// tellLimit notes that the peer is told the limit.
+func (e *End) tellLimit(recv uint64) {
+	e.ack = acks{recv: recv, limit: e.limit}
+	e.limits[e.limitsAt] = e.limit
+	e.limitsAt = (e.limitsAt + 1) % len(e.limits)
+}
 
 // App returns bytes for the application, in order, nil if there are none. Their memory
 // is good until Delivered, which must follow before any other App.
@@ -107,7 +116,6 @@ func (e *End) recv() uint64 {
 // acks decides when to acknowledge (section 3, A).
 type acks struct {
 	recv, limit uint64    // as the peer was told last
-	before      uint64    // limit of the time before: who stops there had used it all
 	since       time.Time // when there was something new to tell; zero: nothing
 	now         bool      // at once
 }

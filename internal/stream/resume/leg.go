@@ -88,7 +88,7 @@ func (e *End) Opened(join uint64, renewed bool) {
 		e.refresh = now.Add(refreshLater)
 	}
 	recv := e.recv()
-	e.ack = acks{recv: recv, limit: e.limit}
+	e.tellLimit(recv)
 	if e.phase != aborting {
 		e.hello = e.text(wire.Control{Verb: wire.VerbHello, Join: join, Recv: recv, Limit: e.limit, Check: e.inTail.check(e.in.end)})
 	}

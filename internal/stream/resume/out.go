@@ -156,7 +156,7 @@ func (e *End) nextData() []byte {
 
 func (e *End) nextAck() string {
 	recv := e.recv()
-	e.ack = acks{recv: recv, limit: e.limit, before: e.ack.limit}
+	e.tellLimit(recv)
 	return e.text(wire.Control{Verb: wire.VerbAck, Recv: recv, Limit: e.limit})
 }
 
