@@ -220,6 +220,7 @@ func (l *Leg) Close(code int, text string) {
 func (l *Leg) seeOff(second bool) {
 	l.lockReader()
 	defer l.unlockReader()
+	l.ws.extended.drops = true
 	if second { // ours was the answer: the peer hangs up
 		_, _ = io.Copy(io.Discard, l.ws.Conn)
 		return

@@ -7,7 +7,8 @@ import (
 // messages are the rules of an extended leg for messages (farport-v1.md section 3):
 // a text is one short control message, and no message is longer than wire.Chunk.
 type messages struct {
-	size uint64 // bytes of the current binary message
+	size  uint64 // bytes of the current binary message
+	drops bool   // the last text may still be in use, and nobody wants the next ones
 
 	buf  [wire.MaxControl]byte
 	text []byte // the control message that has come and was not read, good until the next; nil if none
@@ -34,4 +35,9 @@ func (m *messages) check(op byte, final bool, length uint64) error {
 }
 
 // keep takes a control message.
-func (m *messages) keep(text []byte) { m.text = m.buf[:copy(m.buf[:], text)] }
+func (m *messages) keep(text []byte) {
+	m.text = m.buf[:0]
+	if !m.drops {
+		m.text = m.buf[:copy(m.buf[:], text)]
+	}
+}
