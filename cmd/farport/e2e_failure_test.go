@@ -209,13 +209,16 @@ func signals(t *testing.T, binary string) {
 			}
 			broken(t, conn)
 		})
-		if program.name == "serve" {
-			continue // it has nobody to wait for: the stream does without it meanwhile
-		}
 		t.Run(program.name+" twice", func(t *testing.T) {
 			s := newEchoSite(t, binary, long)
-			conn := dialEcho(t, s.address)
+			conn := echoer(dialEcho(t, s.address))
 			p := program.of(s)
+			if p == s.hub { // waits only for what cannot be resumed
+				conn = startEcho(t, s.command(atService, "farport", "service-proxy", "--stdio", "-d", "pi-1", "--no-resume"))
+				if err := echo(conn, []byte("before")); err != nil {
+					t.Fatal(err)
+				}
+			}
 			p.signal(t, syscall.SIGTERM)
 			if err := echo(conn, []byte("in the grace period")); err != nil {
 				t.Error(err)

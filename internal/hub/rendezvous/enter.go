@@ -107,6 +107,9 @@ func (r *Rendezvous) known(e Entry) (*extended, error) {
 	x := newExtended(r, s, e.Window, s.Created.Add(r.o.HandshakeTimeout), cancel)
 	delete(r.streams, e.ID)
 	r.extended[e.ID] = x
+	if e.Window == 0 {
+		r.fragile++
+	}
 	r.tellEmpty()
 	return x, nil
 }

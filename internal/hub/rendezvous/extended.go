@@ -226,6 +226,11 @@ func (x *extended) stop() {
 		x.act()
 		return
 	}
+	if x.window == 0 {
+		x.core.End(wire.EndLost)
+		x.act()
+		return
+	}
 	x.stopped = true
 	x.cancel(&EndedError{wire.EndStopping})
 	x.core.Restart(time.Now())

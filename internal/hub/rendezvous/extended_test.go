@@ -383,6 +383,48 @@ func TestExtendedStop(t *testing.T) {
 	}
 }
 
+// A stream that cannot be resumed is waited for as a plain one is, and told of its loss.
+func TestExtendedStopWithoutWindow(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		w := newWorld(t, Options{})
+		w.create("x")
+		var legs []*xleg
+		for _, side := range sides {
+			e := entry("x", side, 1)
+			e.Window = 0
+			seat, err := w.Enter(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := newXleg()
+			seat.Take(l)
+			legs = append(legs, l)
+		}
+		empty := w.Stop()
+		select {
+		case <-empty:
+			t.Fatal("told that no stream is left")
+		default:
+		}
+		want := wire.EndLost
+		if early {
+			want = wire.EndFinished
+			legs[0].in <- error(&stream.CloseFrame{Code: wire.CloseNormal})
+			<-empty
+		}
+		w.Close()
+		<-empty
+		for _, l := range legs[1:] {
+			if code, text := l.closedWith(); code != wire.CloseEnded || text != string(want) {
+				t.Errorf("closed with %d %s", code, text)
+			}
+		}
+		if s := w.summary("x"); s.Reason != want {
+			t.Errorf("ended %q", s.Reason)
+		}
+	}
+}
+
 func TestMemory(t *testing.T) {
 	m := memory{reasons: map[string]past{}}
 	now := time.Now()

@@ -135,7 +135,8 @@ type Rendezvous struct {
 	memory   memory
 	devices  map[string]int // streams per device
 	policies map[string]int // streams per policy
-	empty    chan struct{}  // closed when the last meeting has gone; nil when nobody waits
+	fragile  int            // extended streams without a resume window
+	empty    chan struct{}  // closed when the last stream has gone that cannot be resumed; nil when nobody waits
 }
 
 // New returns an empty rendezvous.
@@ -203,6 +204,10 @@ func (r *Rendezvous) forget(s Stream, reason wire.EndReason, settled bool, windo
 	defer r.mu.Unlock()
 	delete(r.extended, s.ID)
 	r.uncount(s)
+	if window == 0 {
+		r.fragile--
+		r.tellEmpty()
+	}
 	if settled {
 		r.remember(s.ID, reason, window)
 	}
@@ -214,11 +219,14 @@ func (r *Rendezvous) remember(id string, reason wire.EndReason, window time.Dura
 }
 
 func (r *Rendezvous) tellEmpty() {
-	if len(r.streams) == 0 && r.empty != nil {
+	if r.settledDown() && r.empty != nil {
 		close(r.empty)
 		r.empty = nil
 	}
 }
+
+// settledDown reports whether there is no stream that could not be resumed.
+func (r *Rendezvous) settledDown() bool { return len(r.streams) == 0 && r.fragile == 0 }
 
 func (r *Rendezvous) find(id string) *meeting {
 	r.mu.Lock()
@@ -326,7 +334,7 @@ func (r *Rendezvous) Stop() <-chan struct{} {
 	defer r.mu.Unlock()
 	r.stopping = true
 	done := make(chan struct{})
-	if len(r.streams) == 0 {
+	if r.settledDown() {
 		close(done)
 		return done
 	}
