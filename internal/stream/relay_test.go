@@ -94,9 +94,9 @@ func (r *relay) cut() (n int) {
 // restart closes all legs as a hub does that is told to stop, and forgets everything.
 func (r *relay) restart() {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	streams := r.streams
 	r.streams = make(map[string]*relayed)
-	r.mu.Unlock()
 	for _, s := range streams {
 		for _, l := range s.legs {
 			r.tasks.Go(func() { l.Close(wire.CloseRestart, "") })
