@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/farportio/farport/internal/stream"
@@ -18,7 +19,7 @@ const lastInput = time.Second
 // direction to the device, the device's end closes out if it can be closed. An extended
 // stream goes on until both have come, however long that takes; a plain one ends soon
 // after the first. It returns nil only after a clean end; errors of opening are
-// hubclient's, a stream that broke is an *hubclient.EndError. When ctx ends, the stream
+// hubclient's, a stream that broke is an *hubclient.EndError, or out's error. When ctx ends, the stream
 // gets GracePeriod, and so does telling the device that it has ended.
 //
 // A Read of in cannot be interrupted; one that still waits when RunStdio returns
@@ -49,7 +50,7 @@ func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reade
 	case err := <-done:
 		return err
 	case reason := <-ends.aborted:
-		return afterAbort(leg, done, reason)
+		return ends.afterAbort(leg, done, reason)
 	case <-ends.peerDone: // what in has to say may follow
 	}
 	if _, plain := leg.(*stream.Conn); plain {
@@ -59,17 +60,20 @@ func RunStdio(ctx context.Context, o ServiceOptions, service string, in io.Reade
 	case err := <-done:
 		return err
 	case reason := <-ends.aborted:
-		return afterAbort(leg, done, reason)
+		return ends.afterAbort(leg, done, reason)
 	}
 }
 
 // afterAbort ends a stream that broke, whether or not in can be read to its end.
-func afterAbort(leg stream.Half, done <-chan error, reason wire.EndReason) error {
+func (s *stdio) afterAbort(leg stream.Half, done <-chan error, reason wire.EndReason) error {
 	_ = leg.Close() // it was aborted
 	select {
 	case err := <-done:
 		return err
 	case <-time.After(lastInput):
+		if err := s.failed.Load(); err != nil {
+			return *err
+		}
 		return &stream.EndError{Reason: reason}
 	}
 }
@@ -81,7 +85,7 @@ func afterPeer(leg stream.Half, done <-chan error, ends *stdio) error {
 	case err := <-done:
 		return err
 	case reason := <-ends.aborted:
-		return afterAbort(leg, done, reason)
+		return ends.afterAbort(leg, done, reason)
 	case <-time.After(lastInput):
 	}
 	err := leg.CloseWrite()
@@ -96,10 +100,18 @@ type stdio struct {
 	aborted  chan wire.EndReason // gets the reason of the first Abort
 	peerDone chan struct{}       // closed when out has ended
 	once     sync.Once
+	failed   atomic.Pointer[error] // why out took no more, which is what broke the stream
 }
 
-func (s *stdio) Read(p []byte) (int, error)  { return s.in.Read(p) }
-func (s *stdio) Write(p []byte) (int, error) { return s.out.Write(p) }
+func (s *stdio) Read(p []byte) (int, error) { return s.in.Read(p) }
+
+func (s *stdio) Write(p []byte) (int, error) {
+	n, err := s.out.Write(p)
+	if err != nil {
+		s.failed.Store(&err)
+	}
+	return n, err
+}
 
 // CloseWrite closes out, so that its reader sees the end.
 func (s *stdio) CloseWrite() error {
