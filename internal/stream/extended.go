@@ -133,10 +133,15 @@ func Join(ctx context.Context, url, token string, o JoinOptions) (*Extended, err
 		return e, nil
 	case err == nil && final:
 		err = refused
-	case err == nil:
+	case err == nil && e.leg != nil:
 		err = e.breach()
-	case e.failure != nil:
-		err = fmt.Errorf("%w, after: %w", err, e.failure)
+	default:
+		if err == nil {
+			err = e.breach()
+		}
+		if e.failure != nil { // says more than that the time is over
+			err = fmt.Errorf("%w, after: %w", err, e.failure)
+		}
 	}
 	e.closed = true
 	e.core.Abort(wire.EndReset)
@@ -364,7 +369,9 @@ func (e *Extended) setLimit(l *timeLimit, waiting *sync.Cond, t time.Time) error
 	l.stop()
 	l.at = t
 	if !t.IsZero() {
-		l.timer = time.AfterFunc(time.Until(t), func() {
+		in := time.Until(t)
+		l.at = time.Now().Add(in) // by the clock that the timer goes by
+		l.timer = time.AfterFunc(in, func() {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			waiting.Broadcast()

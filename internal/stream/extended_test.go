@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/farportio/farport/internal/wire"
@@ -369,6 +370,22 @@ func TestJoinAnswers(t *testing.T) {
 		if _, ok := errors.AsType[*JoinError](err); !ok || !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
+	})
+}
+
+// Nobody answers for as long as the first pairing may take: the error says why.
+func TestJoinGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cause := errors.New("no way there")
+		o := JoinOptions{Secret: wire.NewInstance(), Window: 5 * time.Minute}
+		o.DialTCP = func(context.Context, string, string) (net.Conn, error) { return nil, cause }
+		start := time.Now()
+		e, err := Join(t.Context(), "wss://example.com/s", "s.service", o)
+		wantEnd(t, err, wire.EndLost)
+		if e != nil || !errors.Is(err, cause) {
+			t.Errorf("%v, %v", e, err)
+		}
+		near(t, "given up", time.Since(start), wire.HandshakeTimeout)
 	})
 }
 

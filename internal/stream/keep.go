@@ -127,7 +127,7 @@ func (e *Extended) arm() {
 	if !e.over {
 		sooner(e.closeBy)
 	}
-	if away := e.core.Away(); e.met && !e.told && !away.IsZero() {
+	if away := e.core.Away(); e.o.Changed != nil && e.met && !e.told && !e.telling && !away.IsZero() {
 		sooner(away.Add(tellAfter))
 	}
 	if !at.IsZero() && (e.due.IsZero() || at.Before(e.due)) {

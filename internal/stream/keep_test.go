@@ -260,3 +260,29 @@ func TestExtendedWindow(t *testing.T) {
 		}
 	})
 }
+
+// A stream that waits, of which nobody wants to be told, sleeps meanwhile.
+func TestExtendedWaitsAsleep(t *testing.T) {
+	e := newEndpoint(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := newBubbleRelay(t, e)
+		service, device := r.open(t, "service"), r.open(t, "device")
+		exchangeOne(t, service, device)
+		r.refuseWith(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusBadGateway)
+			return true
+		})
+		r.hole.Load().Store(true) // the device's
+		time.Sleep(30 * time.Second)
+		var longest time.Duration
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			service.mu.Lock()
+			longest = max(longest, time.Until(service.due))
+			service.mu.Unlock()
+		}
+		if longest <= 10*time.Millisecond {
+			t.Errorf("it never sleeps for longer than %v", longest)
+		}
+	})
+}
