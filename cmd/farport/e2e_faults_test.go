@@ -14,10 +14,6 @@ import (
 	"github.com/farportio/farport/internal/skip"
 )
 
-// long is whether the tests of faults run at their full length, which takes some quarters
-// of an hour.
-func long() bool { return os.Getenv("FARPORT_TEST_LONG") != "" }
-
 // TestFaults cuts, stops and kills what streams run over, with the built binary.
 func TestFaults(t *testing.T) {
 	if testing.Short() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,10 @@ import (
 
 	"github.com/farportio/farport/internal/hubtest"
 )
+
+// long is whether the tests of faults run at their full length, which takes some quarters
+// of an hour.
+func long() bool { return os.Getenv("FARPORT_TEST_LONG") != "" }
 
 // load is connections that are kept busy in both directions, with bytes that tell of
 // themselves: each follows from connection, direction and offset.

@@ -52,6 +52,20 @@ func TestTCPReads(t *testing.T) {
 	}
 }
 
+// Space that is there when a connection has nothing to read yet, and is gone when it has, is
+// no failure.
+func TestReadSpaceGone(t *testing.T) {
+	app, own := tcpPair(t)
+	space := make([]byte, 1)
+	n, err := readSpace(rawOf(own), func() []byte { return space }, func(int) {
+		space = nil
+		_, _ = app.Write([]byte("x"))
+	})
+	if n != 0 || err != nil {
+		t.Errorf("%d bytes, %v; want none and no failure", n, err)
+	}
+}
+
 // A reset reads as one also when a write was told of it first, and an end as an end when
 // both directions have come to theirs.
 func TestTCPResetAfterWrite(t *testing.T) {

@@ -27,7 +27,8 @@ func readSpace(raw syscall.RawConn, space func() []byte, filled func(int)) (n in
 	given := true
 	err = raw.Read(func(fd uintptr) bool {
 		p := space()
-		if given = p != nil; !given {
+		if given = p != nil; !given { // any more, since an attempt that found nothing to read
+			n, failed = 0, nil
 			return true
 		}
 		for {

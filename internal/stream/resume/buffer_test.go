@@ -117,10 +117,12 @@ func TestAckTiming(t *testing.T) {
 	s.Tick()
 	s.next("A 100 262144")
 	s.next("")
-	s.brings(100) // just ahead of own bytes
+	s.brings(100) // own bytes do not wait for it, nor it for them
 	s.write(10)
-	s.next("A 200 262144")
 	s.next("10 bytes")
+	s.next("")
+	s.pass(ackDelay)
+	s.next("A 200 262144")
 	s.brings(128<<10 - 1)
 	s.next("")
 	s.brings(1) // half the credit

@@ -81,7 +81,7 @@ func (e *End) Next() (Frame, bool) {
 	case e.paired && e.phase == closing:
 		f.Text = e.nextClosing()
 	case e.phase != running:
-	case e.paired && (e.ack.due(e) || e.ack.grown(e) && e.sendable() > 0):
+	case e.paired && e.ack.due(e):
 		f.Text = e.nextAck()
 	case e.sendable() > 0:
 		f.Data = e.nextData()
