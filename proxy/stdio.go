@@ -19,8 +19,8 @@ const lastInput = time.Second
 // direction to the device, the device's end closes out if it can be closed. An extended
 // stream goes on until both have come, however long that takes; a plain one ends soon
 // after the first. It returns nil only after a clean end; errors of opening are
-// hubclient's, a stream that broke is an *hubclient.EndError, or out's error. When ctx ends, the stream
-// gets GracePeriod, and so does telling the device that it has ended.
+// hubclient's, a stream that broke is an *hubclient.EndError, or out's error. When ctx
+// ends, the stream gets GracePeriod, and so does telling the device that it has ended.
 //
 // A Read of in cannot be interrupted; one that still waits when RunStdio returns
 // ends with the process.
