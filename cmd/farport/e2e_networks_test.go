@@ -219,6 +219,7 @@ func networks(t *testing.T, binary string) {
 // says so by its exit code.
 func windowOver(t *testing.T, s *networkSite) {
 	const window = 3 * time.Second
+	s.hub.said(t, `msg="device connected"`, 1, 3*soon) // it may not be back yet since the last restart
 	session := s.stdio("--resume-window", window.String())
 	s.do(atService, "link", "set", "uplink", "down")
 	began := time.Now()
