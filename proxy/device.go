@@ -236,6 +236,7 @@ func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) {
 		return
 	}
 	s := &session{about: Event{Device: d.o.DeviceID, Service: req.Name, Peer: target}, events: &d.events, traffic: d.o.Traffic, streams: &d.streams}
+	s.resumed = d.network.next // the hub can be reached: the control connection need not wait either
 	leg, err := req.AcceptWith(setup, hubclient.AcceptOptions{Changed: s.changed})
 	if err != nil {
 		stream.TCP(conn).Abort(stream.Reason(err))

@@ -104,6 +104,7 @@ type session struct {
 	traffic *Traffic
 	streams *streams
 	meter   meter
+	resumed func() // told when the stream has a connection again; nil: nobody
 
 	mu      sync.Mutex
 	open    bool          // Opened was told, and Ended was not
@@ -160,6 +161,9 @@ func (s *session) changed(c stream.Change) {
 	if s.open {
 		s.traffic.wait(&s.meter, time.Time{})
 		s.tell(Event{Kind: Resumed, Duration: waited})
+	}
+	if s.resumed != nil {
+		s.resumed()
 	}
 }
 

@@ -107,7 +107,7 @@ func (s *networkSite) faults(t *testing.T) []fault {
 	const (
 		unnoticed = 2 * time.Second // which a leg may outlive
 		// An end that has something to send notices silence after 5 s, one that has not after
-		// 15 (farport-v1.md section 3); and vain dials.
+		// 10, or 15 soon after another verdict (farport-v1.md section 3); and vain dials.
 		noticed     = 8 * time.Second
 		idleNoticed = 17 * time.Second
 	)

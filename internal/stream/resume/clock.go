@@ -8,9 +8,9 @@ import (
 
 // Times of a path. farport-v1.md section 3, Dead paths.
 const (
-	pingIdle     = 10 * time.Second // without a byte one way
-	pingBusy     = 2 * time.Second  // while an acknowledgement is owed
-	busyPatience = 5 * time.Second  // until a silent path is dead
+	pingIdle     = 5 * time.Second // without a byte one way
+	pingBusy     = 2 * time.Second // while an acknowledgement is owed
+	busyPatience = 5 * time.Second // until a silent path is dead
 	mostPatience = time.Minute
 	hurryAfter   = 2 * time.Second // the same, when the network has changed
 	slowLink     = 2 * time.Second // a join within that of a verdict shows that it was wrong
@@ -19,22 +19,27 @@ const (
 
 // path judges whether the leg still leads anywhere.
 type path struct {
-	heard    time.Time // anything from the leg
-	wrote    time.Time // anything to it
-	pinged   time.Time // zero: no ping is out
-	owed     time.Time // since when an acknowledgement is owed; zero: none is
-	changed  bool      // the network has, and nothing was heard since
-	patience time.Duration
-	verdict  time.Time // when a busy path was taken for dead last; zero: never
-	doubt    bool      // whether that was right has not turned out
+	heard        time.Time     // anything from the leg
+	wrote        time.Time     // anything to it
+	pinged       time.Time     // zero: no ping is out
+	owed         time.Time     // since when an acknowledgement is owed; zero: none is
+	changed      bool          // the network has, and nothing was heard since
+	patience     time.Duration // with a path on which an acknowledgement is owed
+	idlePatience time.Duration // with one on which a ping alone is unanswered
+	verdict      time.Time     // when it was taken for dead last; zero: never
+	doubt        bool          // whether that was right has not turned out
+	idle         bool          // no acknowledgement was owed then
 }
 
 func (p *path) opened(e *End) {
 	now := e.c.Now()
-	if p.doubt && now.Sub(p.verdict) <= slowLink {
+	switch again := p.doubt && now.Sub(p.verdict) <= slowLink; {
+	case again && p.idle:
+		p.idlePatience = min(2*p.idlePatience, mostPatience)
+	case again:
 		p.patience = min(2*p.patience, mostPatience)
 	}
-	*p = path{heard: now, wrote: now, patience: p.patience, verdict: p.verdict}
+	*p = path{heard: now, wrote: now, patience: p.patience, idlePatience: p.idlePatience, verdict: p.verdict}
 }
 
 func (p *path) wroteSomething(e *End) {
@@ -58,7 +63,7 @@ func (e *End) Heard(join uint64) {
 	if p := &e.path; join == e.leg {
 		p.heard, p.pinged, p.changed = e.c.Now(), time.Time{}, false
 		if p.heard.Sub(p.verdict) >= quietLink {
-			p.patience = busyPatience
+			p.patience, p.idlePatience = busyPatience, busyPatience
 		}
 	}
 }
@@ -90,13 +95,18 @@ func (p *path) waits() time.Time {
 // deadAt is when the path is dead if nothing is heard; zero while nothing need be.
 func (p *path) deadAt() time.Time {
 	var at time.Time
+	w := p.waits()
 	if !p.pinged.IsZero() {
-		at = p.pinged.Add(p.patience)
-		if p.changed {
-			at = p.pinged.Add(hurryAfter)
+		patience := p.idlePatience
+		if !w.IsZero() {
+			patience = p.patience
 		}
+		if p.changed {
+			patience = hurryAfter
+		}
+		at = p.pinged.Add(patience)
 	}
-	if w := p.waits(); !w.IsZero() {
+	if !w.IsZero() {
 		at = earlier(at, w.Add(p.patience))
 	}
 	return at
@@ -189,8 +199,8 @@ func (e *End) tickLeg(due func(time.Time) bool) {
 			e.lose()
 		}
 	case due(e.path.deadAt()):
-		if !e.path.waits().IsZero() && !e.path.changed {
-			e.path.verdict, e.path.doubt = e.c.Now(), true
+		if !e.path.changed {
+			e.path.verdict, e.path.doubt, e.path.idle = e.c.Now(), true, e.path.waits().IsZero()
 		}
 		e.lose()
 	case due(e.path.pingAt()):

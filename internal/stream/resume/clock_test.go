@@ -27,7 +27,7 @@ func TestDeadPath(t *testing.T) {
 	s := newSingle(t, Config{Window: time.Hour})
 	s.open(0)
 	s.acts()
-	if dead, pinged := s.silence(); dead != 15*time.Second || pinged != 10*time.Second {
+	if dead, pinged := s.silence(); dead != 10*time.Second || pinged != 5*time.Second {
 		t.Errorf("idle: dead after %v, pinged after %v", dead, pinged)
 	}
 	s.open(0)
@@ -35,7 +35,7 @@ func TestDeadPath(t *testing.T) {
 	s.next("100 bytes")
 	s.message("A 100 262144")
 	if dead, _ := s.silence(); dead != 15*time.Second {
-		t.Errorf("when all is acknowledged: dead after %v", dead)
+		t.Errorf("when all is acknowledged, and the verdict before was too early: dead after %v", dead)
 	}
 	want := 5 * time.Second
 	s.open(100)

@@ -139,7 +139,7 @@ func New(c Config) *End {
 	}
 	e := &End{c: c, created: c.Now(), peerLimit: wire.EarlyData, credit: wire.FirstCredit}
 	e.away, e.paceSince = e.created, e.created
-	e.path.patience = busyPatience
+	e.path.patience, e.path.idlePatience = busyPatience, busyPatience
 	if c.Budget.short() {
 		e.credit = wire.EarlyData
 	}

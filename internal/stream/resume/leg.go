@@ -9,7 +9,7 @@ import (
 // Times of joining. farport-v1.md section 2, Dialling; section 5, 1012.
 const (
 	retryFirst   = 250 * time.Millisecond
-	retryMost    = 3 * time.Second
+	retryMost    = 1500 * time.Millisecond
 	retryBusy    = 30 * time.Second
 	restartDelay = time.Second
 	// firstPairing is how long both ends have for the first one.
