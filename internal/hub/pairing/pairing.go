@@ -225,7 +225,8 @@ func (s *Stream) pair(a, b *leg) {
 }
 
 // Hold takes a message of a leg that has no partner, and keeps its own copy. A leg that
-// sends more than is held ends the stream. It reports false when the leg has a partner,
+// sends more than is held ends the stream; bytes are put together and an empty text
+// counts as one byte, as messages take memory, too. It reports false when the leg has a partner,
 // to which the message goes at once, or is not used any more.
 func (s *Stream) Hold(id LegID, kind Kind, message []byte) bool {
 	l := s.legs[id]
@@ -233,12 +234,16 @@ func (s *Stream) Hold(id LegID, kind Kind, message []byte) bool {
 		return false
 	}
 	if kind == Text {
-		l.text += len(message)
+		l.text += max(len(message), 1)
 	} else {
 		l.data += len(message)
 	}
 	if l.data > wire.EarlyData || l.text > wire.HeldText {
 		s.Violation(id, wire.ClosePolicy)
+		return true
+	}
+	if n := len(l.held); n > 0 && kind == Data && l.held[n-1].Kind == Data {
+		l.held[n-1].Bytes = append(l.held[n-1].Bytes, message...)
 		return true
 	}
 	l.held = append(l.held, Action{Kind: kind, Bytes: append([]byte(nil), message...)})

@@ -71,7 +71,7 @@ func (x *extended) enter(e Entry) (*Seat, error) {
 	if x.stopped {
 		return nil, later()
 	}
-	if e.Side == wire.SideService && x.Policy == "" {
+	if e.Side == wire.SideService && x.Policy == "" && !x.retired {
 		if !x.r.countPolicy(e.Policy) {
 			return nil, later()
 		}

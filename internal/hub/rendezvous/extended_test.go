@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/farportio/farport/internal/hub/pairing"
 	"github.com/farportio/farport/internal/stream"
 	"github.com/farportio/farport/internal/wire"
 )
@@ -442,5 +443,84 @@ func TestMemory(t *testing.T) {
 	m.add("b", wire.EndLost, now.Add(2*time.Hour), now.Add(time.Hour))
 	if len(m.order) != 1 {
 		t.Error("forgets nothing")
+	}
+}
+
+// lingering is a leg that takes its time to go when it is dropped once more.
+type lingering struct {
+	*xleg
+	leave chan struct{}
+}
+
+func (l lingering) Drop() {
+	select {
+	case <-l.dropped:
+		<-l.leave
+	default:
+		l.xleg.Drop()
+	}
+}
+
+// An abort that is written down just after the hub has given it up, as it stops, closes
+// no leg twice.
+func TestExtendedSettledWhileStopping(t *testing.T) {
+	writing, written := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, Options{Persist: func(string, wire.EndReason, time.Time) error {
+		close(writing)
+		<-written
+		return nil
+	}})
+	w.create("x")
+	seat, err := w.Enter(entry("x", wire.SideDevice, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := lingering{newXleg(), make(chan struct{})}
+	seat.Take(d)
+	d.in <- error(&stream.CloseFrame{Code: wire.CloseBrokenOff, Text: "reset"})
+	<-writing
+	x := w.extended["x"]
+	var closing sync.WaitGroup
+	closing.Go(w.Close)
+	<-d.dropped
+	close(written)
+	for settled := false; !settled; time.Sleep(time.Millisecond) {
+		x.do(func(c *pairing.Stream, _ time.Time) { _, settled = c.Over() })
+	}
+	close(d.leave)
+	closing.Wait()
+	w.wantEnd("x", wire.EndReset, 0, 0)
+}
+
+// A stream that ends while the service's side comes to it, which it did not know of,
+// leaves no count behind.
+func TestExtendedPolicyOfEnded(t *testing.T) {
+	var connected atomic.Bool
+	w := newWorld(t, Options{Instance: func(string) (string, bool) { return "another", connected.Load() }})
+	d := w.enter("x", wire.SideDevice, 1)
+	d.Drop()
+	for gone := false; !gone; time.Sleep(time.Millisecond) {
+		w.extended["x"].do(func(c *pairing.Stream, _ time.Time) { gone = c.Legs() == 0 })
+	}
+	connected.Store(true)
+	if r := w.refusal(entry("x", wire.SideService, 1)); r.Ended != wire.EndInstance {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A stream that has come and gone while somebody asked the disk about it stays ended.
+func TestExtendedEndedMeanwhile(t *testing.T) {
+	var w *world
+	asked := 0
+	w = newWorld(t, Options{Recall: func(string) (wire.EndReason, error) {
+		if asked++; asked == 1 {
+			w.enter("x", wire.SideDevice, 2)
+			w.End("x", wire.EndClosed)
+			w.wantEnd("x", wire.EndClosed, 0, 0)
+		}
+		return "", nil
+	}})
+	if r := w.refusal(entry("x", wire.SideDevice, 1)); r.Ended != wire.EndClosed {
+		t.Errorf("%+v", r)
 	}
 }
