@@ -327,6 +327,24 @@ func TestExpired(t *testing.T) {
 	s.wants("ended expired")
 }
 
+// A side whose other one does not come holds the stream no longer than one that has gone,
+// however often it joins.
+func TestAlone(t *testing.T) {
+	s := open(t, settings)
+	s.gone(2)
+	s.wants("close 1 4000 peer away")
+	s.gone(1)
+	s.join(device, 2)
+	s.pass(window)
+	s.join(device, 3)
+	s.wants("close 3 4001 replaced")
+	s.gone(3)
+	s.pass(Afterlife - 1)
+	s.wants()
+	s.pass(1)
+	s.wants("ended idle", "close 4 4002 idle")
+}
+
 func TestIdle(t *testing.T) {
 	s := open(t, settings)
 	if !s.Next().IsZero() {
@@ -339,8 +357,12 @@ func TestIdle(t *testing.T) {
 	s.pass(window + Afterlife - 1)
 	s.wants()
 	s.join(device, 2)
+	s.join(service, 2)
+	s.wants("pair 4 3")
 	s.pass(24 * time.Hour)
 	s.gone(3)
+	s.gone(4)
+	s.wants("close 4 4000 peer away")
 	s.pass(window + Afterlife)
 	s.wants("ended idle")
 }
