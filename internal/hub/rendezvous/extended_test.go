@@ -492,6 +492,30 @@ func TestExtendedSettledWhileStopping(t *testing.T) {
 	w.wantEnd("x", wire.EndReset, 0, 0)
 }
 
+// A disk that is slow with many aborts does not hold up a hub that stops.
+func TestExtendedManyAbortsWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := make(chan struct{}, 1) // one write at a time
+		w := newWorld(t, Options{Persist: func(string, wire.EndReason, time.Time) error {
+			disk <- struct{}{}
+			time.Sleep(time.Second)
+			<-disk
+			return nil
+		}})
+		for i := range 50 {
+			id := strconv.Itoa(i)
+			w.create(id)
+			w.enter(id, wire.SideDevice, 1).in <- error(&stream.CloseFrame{Code: wire.CloseBrokenOff, Text: "reset"})
+		}
+		synctest.Wait()
+		start := time.Now()
+		w.Close()
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
 // A stream that ends while the service's side comes to it, which it did not know of,
 // leaves no count behind.
 func TestExtendedPolicyOfEnded(t *testing.T) {

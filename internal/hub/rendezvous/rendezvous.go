@@ -125,7 +125,8 @@ type Rendezvous struct {
 	o  Options
 	wg sync.WaitGroup // a goroutine per leg, and one per stream that ends
 
-	instances sync.Mutex // held while Instance is asked and a stream is told
+	instances sync.Mutex    // held while Instance is asked and a stream is told
+	disk      chan struct{} // holds a token while Persist is called
 
 	mu       sync.Mutex
 	stopping bool
@@ -158,6 +159,7 @@ func New(o Options) *Rendezvous {
 	}
 	return &Rendezvous{
 		o:        o,
+		disk:     make(chan struct{}, 1),
 		streams:  make(map[string]*meeting),
 		extended: make(map[string]*extended),
 		memory:   memory{reasons: make(map[string]past)},
@@ -216,6 +218,12 @@ func (r *Rendezvous) forget(s Stream, reason wire.EndReason, settled bool, windo
 func (r *Rendezvous) remember(id string, reason wire.EndReason, window time.Duration) {
 	now := time.Now()
 	r.memory.add(id, wire.ParseReason(string(reason)), now.Add(window+pairing.Afterlife), now)
+}
+
+func (r *Rendezvous) isClosing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closing
 }
 
 func (r *Rendezvous) tellEmpty() {
