@@ -227,12 +227,12 @@ func (h *coreHub) forward(l *coreLeg, a pairing.Action) {
 		if i.kind == isData {
 			want = pattern(i.from, i.at, i.n)
 		}
-		same := false
-		if rest, same = bytes.CutPrefix(rest, want); !same || (i.kind == isData) != (a.Kind == pairing.Data) {
+		after, same := bytes.CutPrefix(rest, want)
+		if !same || (i.kind == isData) != (a.Kind == pairing.Data) {
 			h.s.failf("the hub forwards other bytes than it held")
 		}
 		l.c.down.put(i)
-		if len(rest) == 0 {
+		if rest = after; len(rest) == 0 {
 			return
 		}
 	}
