@@ -532,6 +532,21 @@ func TestExtendedPolicyOfEnded(t *testing.T) {
 	}
 }
 
+// A stream that becomes an extended one while streams are ended does not escape.
+func TestExtendedWhileEnding(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.create("x")
+	var s *xleg
+	w.EndWhere(func(Stream) bool {
+		s = w.enter("x", wire.SideService, 1)
+		return true
+	}, wire.EndRevoked)
+	w.wantEnd("x", wire.EndRevoked, 0, 0)
+	if code, text := s.closedWith(); code != wire.CloseEnded || text != "revoked" {
+		t.Errorf("closed with %d %q", code, text)
+	}
+}
+
 // A stream that has come and gone while somebody asked the disk about it stays ended.
 func TestExtendedEndedMeanwhile(t *testing.T) {
 	var w *world

@@ -295,8 +295,10 @@ func (p *Place) Abandon(err error) { p.m.endWith(wire.EndNetwork, err) }
 
 // End ends a stream; one that is unknown has ended already.
 func (r *Rendezvous) End(id string, reason wire.EndReason) {
-	if s := r.there(id); s != nil {
-		s.end(reason)
+	for range 2 { // what was there may have become an extended stream just then
+		if s := r.there(id); s != nil {
+			s.end(reason)
+		}
 	}
 }
 
@@ -304,8 +306,8 @@ func (r *Rendezvous) End(id string, reason wire.EndReason) {
 func (r *Rendezvous) EndWhere(match func(Stream) bool, reason wire.EndReason) int {
 	n := 0
 	for _, m := range r.all() {
-		if match(m.stream()) {
-			m.end(reason)
+		if s := m.stream(); match(s) {
+			r.End(s.ID, reason)
 			n++
 		}
 	}
