@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/farportio/farport/internal/hub"
 	"github.com/farportio/farport/internal/hubtest"
 	"github.com/farportio/farport/internal/stream"
@@ -409,6 +411,24 @@ func TestExtendedHeld(t *testing.T) {
 	_ = d.WriteText([]byte(strings.Repeat("a", wire.MaxControl+1)), time.Now().Add(patience))
 	wantCode(t, d, wire.CloseProtocol, "")
 	device.wantRefused(http.StatusGone, wire.EndProtocol)
+
+	// An empty text says nothing, and still takes memory.
+	_, device, _ = w.extended("pi-3", time.Minute)
+	dialer := websocket.Dialer{TLSClientConfig: w.trust(), HandshakeTimeout: patience, Subprotocols: []string{wire.SubprotocolExtended}}
+	ws, _, err := dialer.Dial(device.url, http.Header{
+		"Authorization": {"Bearer " + device.token}, wire.HeaderJoin: {"1"}, wire.HeaderInstance: {device.secret},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	for range wire.HeldText + 1 {
+		_ = ws.WriteMessage(websocket.TextMessage, nil)
+	}
+	_ = ws.SetReadDeadline(time.Now().Add(patience))
+	if _, _, err := ws.ReadMessage(); !websocket.IsCloseError(err, wire.ClosePolicy) {
+		t.Errorf("the leg ended with %v", err)
+	}
 }
 
 // A first join that comes too late finds that the stream has expired.

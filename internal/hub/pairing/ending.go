@@ -22,16 +22,12 @@ func (s *Stream) part(l *leg, code int, text wire.EndReason, now time.Time) {
 }
 
 func (s *Stream) leavePartner(l *leg, now time.Time) {
-	if p := l.partner; p != nil && s.of(p.side).leg == p {
-		s.close(p, wire.ClosePeerAway, textPeerAway)
+	if l.partner == nil {
+		return
 	}
-	s.leave(now)
-}
-
-// leave notes since when there is no leg.
-func (s *Stream) leave(now time.Time) {
-	if s.device.leg == nil && s.service.leg == nil {
-		s.alone = now
+	s.apart = now
+	if p := l.partner; s.of(p.side).leg == p {
+		s.close(p, wire.ClosePeerAway, textPeerAway)
 	}
 }
 

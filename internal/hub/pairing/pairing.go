@@ -122,7 +122,7 @@ type Stream struct {
 	last     LegID
 	instance string    // of the device's side; "" as long as nobody has said
 	control  string    // instance whose control connection is up; "" for none that counts
-	alone    time.Time // since when no side has a leg; meaningless while one has
+	apart    time.Time // since when no two legs are paired; meaningless while they are
 	actions  []Action
 
 	reason   wire.EndReason // "" before the end
@@ -134,7 +134,7 @@ type Stream struct {
 
 // New returns a stream that has no leg yet.
 func New(c Config, now time.Time) *Stream {
-	return &Stream{c: c, legs: make(map[LegID]*leg), alone: now}
+	return &Stream{c: c, legs: make(map[LegID]*leg), apart: now}
 }
 
 // Act returns what is to be done since the last call.
@@ -225,7 +225,8 @@ func (s *Stream) pair(a, b *leg) {
 }
 
 // Hold takes a message of a leg that has no partner, and keeps its own copy. A leg that
-// sends more than is held ends the stream. It reports false when the leg has a partner,
+// sends more than is held ends the stream; bytes are put together and an empty text
+// counts as one byte, as messages take memory, too. It reports false when the leg has a partner,
 // to which the message goes at once, or is not used any more.
 func (s *Stream) Hold(id LegID, kind Kind, message []byte) bool {
 	l := s.legs[id]
@@ -233,12 +234,16 @@ func (s *Stream) Hold(id LegID, kind Kind, message []byte) bool {
 		return false
 	}
 	if kind == Text {
-		l.text += len(message)
+		l.text += max(len(message), 1)
 	} else {
 		l.data += len(message)
 	}
 	if l.data > wire.EarlyData || l.text > wire.HeldText {
 		s.Violation(id, wire.ClosePolicy)
+		return true
+	}
+	if n := len(l.held); n > 0 && kind == Data && l.held[n-1].Kind == Data {
+		l.held[n-1].Bytes = append(l.held[n-1].Bytes, message...)
 		return true
 	}
 	l.held = append(l.held, Action{Kind: kind, Bytes: append([]byte(nil), message...)})
@@ -279,7 +284,7 @@ func (s *Stream) Restart(now time.Time) {
 			s.close(l, wire.CloseRestart, "")
 		}
 	}
-	s.leave(now)
+	s.apart = now
 }
 
 // Next is when Tick has something to do, if nothing happens before; zero: never.
@@ -292,8 +297,8 @@ func (s *Stream) Next() time.Time {
 		return time.Time{}
 	case s.unjoined() && !s.c.JoinBy.IsZero():
 		return s.c.JoinBy.Add(1)
-	case s.device.leg == nil && s.service.leg == nil:
-		return s.alone.Add(s.c.Window + Afterlife)
+	case !s.Paired(): // an end that is there has given up before
+		return s.apart.Add(s.c.Window + Afterlife)
 	}
 	return time.Time{}
 }

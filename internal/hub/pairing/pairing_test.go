@@ -101,7 +101,7 @@ func TestHeldBytes(t *testing.T) {
 	s.Hold(a, Text, []byte("E 6"))
 	s.wants()
 	s.join(service, 1)
-	s.wants("pair 2 1", "send 2 one", "send 2 two", "send 2 E 6")
+	s.wants("pair 2 1", "send 2 onetwo", "send 2 E 6")
 	if s.Hold(a, Data, []byte("x")) || s.Partner(1) != 2 || s.Partner(2) != 1 {
 		t.Error("what comes to a paired leg is held")
 	}
@@ -114,6 +114,25 @@ func TestHeldBytes(t *testing.T) {
 		s.wants("close 1 1008", "ended protocol")
 		s.refused(service, 1, Refusal{Ended: wire.EndProtocol})
 	}
+}
+
+// What is held takes little more memory than its bytes, into however many messages they
+// are cut: empty texts are none, and bytes are put together.
+func TestHeldMessages(t *testing.T) {
+	s := resumable(t)
+	a := s.join(device, 1)
+	for range wire.EarlyData {
+		s.Hold(a, Data, []byte("x"))
+	}
+	for range wire.HeldText {
+		s.Hold(a, Text, nil)
+	}
+	s.wants()
+	if n := len(s.legs[a].held); n > 1+wire.HeldText {
+		t.Errorf("%d messages are held", n)
+	}
+	s.Hold(a, Text, nil)
+	s.wants("close 1 1008", "ended protocol")
 }
 
 // Each leg that goes takes its partner along, and no leg is paired twice.
@@ -308,6 +327,24 @@ func TestExpired(t *testing.T) {
 	s.wants("ended expired")
 }
 
+// A side whose other one does not come holds the stream no longer than one that has gone,
+// however often it joins.
+func TestAlone(t *testing.T) {
+	s := open(t, settings)
+	s.gone(2)
+	s.wants("close 1 4000 peer away")
+	s.gone(1)
+	s.join(device, 2)
+	s.pass(window)
+	s.join(device, 3)
+	s.wants("close 3 4001 replaced")
+	s.gone(3)
+	s.pass(Afterlife - 1)
+	s.wants()
+	s.pass(1)
+	s.wants("ended idle", "close 4 4002 idle")
+}
+
 func TestIdle(t *testing.T) {
 	s := open(t, settings)
 	if !s.Next().IsZero() {
@@ -320,8 +357,12 @@ func TestIdle(t *testing.T) {
 	s.pass(window + Afterlife - 1)
 	s.wants()
 	s.join(device, 2)
+	s.join(service, 2)
+	s.wants("pair 4 3")
 	s.pass(24 * time.Hour)
 	s.gone(3)
+	s.gone(4)
+	s.wants("close 4 4000 peer away")
 	s.pass(window + Afterlife)
 	s.wants("ended idle")
 }

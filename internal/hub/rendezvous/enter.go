@@ -122,6 +122,9 @@ func (r *Rendezvous) revive(e Entry) (*extended, error) {
 	if x := r.extended[e.ID]; x != nil { // somebody was faster
 		return x, nil
 	}
+	if reason := r.memory.reason(e.ID, time.Now()); reason != "" { // and has ended it since
+		return nil, ended(reason)
+	}
 	if r.closing || r.full(e.Stream) != nil {
 		return nil, later()
 	}

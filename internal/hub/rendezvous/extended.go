@@ -71,7 +71,7 @@ func (x *extended) enter(e Entry) (*Seat, error) {
 	if x.stopped {
 		return nil, later()
 	}
-	if e.Side == wire.SideService && x.Policy == "" {
+	if e.Side == wire.SideService && x.Policy == "" && !x.retired {
 		if !x.r.countPolicy(e.Policy) {
 			return nil, later()
 		}
@@ -183,15 +183,27 @@ func (x *extended) tick() {
 }
 
 // persist writes down how the stream has ended, for until its last token has expired.
+// Streams come one after the other, as each write waits for the disk; when the hub stops,
+// those in line are left to their ends, which say it again.
 func (x *extended) persist(reason wire.EndReason) {
-	var err error
-	if x.r.o.Persist != nil {
-		err = x.r.o.Persist(x.ID, reason, time.Now().Add(wire.ResumeTokenLife))
+	x.r.disk <- struct{}{}
+	err := ErrStopping
+	if !x.r.isClosing() {
+		err = x.writeDown(reason)
 	}
+	<-x.r.disk
+	x.do(func(c *pairing.Stream, now time.Time) { c.Persisted(err == nil, now) })
+}
+
+func (x *extended) writeDown(reason wire.EndReason) error {
+	if x.r.o.Persist == nil {
+		return nil
+	}
+	err := x.r.o.Persist(x.ID, reason, time.Now().Add(wire.ResumeTokenLife))
 	if err != nil {
 		x.r.o.Logger.Error("write down that a stream has ended", "stream", x.ID, "err", err)
 	}
-	x.do(func(c *pairing.Stream, now time.Time) { c.Persisted(err == nil, now) })
+	return err
 }
 
 // retire reports the stream and leaves its reason behind.

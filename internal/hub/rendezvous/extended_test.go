@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/farportio/farport/internal/hub/pairing"
 	"github.com/farportio/farport/internal/stream"
 	"github.com/farportio/farport/internal/wire"
 )
@@ -442,5 +443,123 @@ func TestMemory(t *testing.T) {
 	m.add("b", wire.EndLost, now.Add(2*time.Hour), now.Add(time.Hour))
 	if len(m.order) != 1 {
 		t.Error("forgets nothing")
+	}
+}
+
+// lingering is a leg that takes its time to go when it is dropped once more.
+type lingering struct {
+	*xleg
+	leave chan struct{}
+}
+
+func (l lingering) Drop() {
+	select {
+	case <-l.dropped:
+		<-l.leave
+	default:
+		l.xleg.Drop()
+	}
+}
+
+// An abort that is written down just after the hub has given it up, as it stops, closes
+// no leg twice.
+func TestExtendedSettledWhileStopping(t *testing.T) {
+	writing, written := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, Options{Persist: func(string, wire.EndReason, time.Time) error {
+		close(writing)
+		<-written
+		return nil
+	}})
+	w.create("x")
+	seat, err := w.Enter(entry("x", wire.SideDevice, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := lingering{newXleg(), make(chan struct{})}
+	seat.Take(d)
+	d.in <- error(&stream.CloseFrame{Code: wire.CloseBrokenOff, Text: "reset"})
+	<-writing
+	x := w.extended["x"]
+	var closing sync.WaitGroup
+	closing.Go(w.Close)
+	<-d.dropped
+	close(written)
+	for settled := false; !settled; time.Sleep(time.Millisecond) {
+		x.do(func(c *pairing.Stream, _ time.Time) { _, settled = c.Over() })
+	}
+	close(d.leave)
+	closing.Wait()
+	w.wantEnd("x", wire.EndReset, 0, 0)
+}
+
+// A disk that is slow with many aborts does not hold up a hub that stops.
+func TestExtendedManyAbortsWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := make(chan struct{}, 1) // one write at a time
+		w := newWorld(t, Options{Persist: func(string, wire.EndReason, time.Time) error {
+			disk <- struct{}{}
+			time.Sleep(time.Second)
+			<-disk
+			return nil
+		}})
+		for i := range 50 {
+			id := strconv.Itoa(i)
+			w.create(id)
+			w.enter(id, wire.SideDevice, 1).in <- error(&stream.CloseFrame{Code: wire.CloseBrokenOff, Text: "reset"})
+		}
+		synctest.Wait()
+		start := time.Now()
+		w.Close()
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+// A stream that ends while the service's side comes to it, which it did not know of,
+// leaves no count behind.
+func TestExtendedPolicyOfEnded(t *testing.T) {
+	var connected atomic.Bool
+	w := newWorld(t, Options{Instance: func(string) (string, bool) { return "another", connected.Load() }})
+	d := w.enter("x", wire.SideDevice, 1)
+	d.Drop()
+	for gone := false; !gone; time.Sleep(time.Millisecond) {
+		w.extended["x"].do(func(c *pairing.Stream, _ time.Time) { gone = c.Legs() == 0 })
+	}
+	connected.Store(true)
+	if r := w.refusal(entry("x", wire.SideService, 1)); r.Ended != wire.EndInstance {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A stream that becomes an extended one while streams are ended does not escape.
+func TestExtendedWhileEnding(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.create("x")
+	var s *xleg
+	w.EndWhere(func(Stream) bool {
+		s = w.enter("x", wire.SideService, 1)
+		return true
+	}, wire.EndRevoked)
+	w.wantEnd("x", wire.EndRevoked, 0, 0)
+	if code, text := s.closedWith(); code != wire.CloseEnded || text != "revoked" {
+		t.Errorf("closed with %d %q", code, text)
+	}
+}
+
+// A stream that has come and gone while somebody asked the disk about it stays ended.
+func TestExtendedEndedMeanwhile(t *testing.T) {
+	var w *world
+	asked := 0
+	w = newWorld(t, Options{Recall: func(string) (wire.EndReason, error) {
+		if asked++; asked == 1 {
+			w.enter("x", wire.SideDevice, 2)
+			w.End("x", wire.EndClosed)
+			w.wantEnd("x", wire.EndClosed, 0, 0)
+		}
+		return "", nil
+	}})
+	if r := w.refusal(entry("x", wire.SideDevice, 1)); r.Ended != wire.EndClosed {
+		t.Errorf("%+v", r)
 	}
 }

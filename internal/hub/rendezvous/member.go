@@ -214,8 +214,11 @@ func (m *member) takePending() []pairing.Action {
 }
 
 // shut closes the leg once what was taken for it is written. It is called with x.mu
-// held, once.
+// held. A leg that dropNow has ended stays as it is.
 func (m *member) shut(code int, text string) {
+	if m.code != 0 {
+		return
+	}
 	m.code, m.text = code, text
 	close(m.down)
 	leg := m.leg

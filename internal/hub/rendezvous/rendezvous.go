@@ -125,7 +125,8 @@ type Rendezvous struct {
 	o  Options
 	wg sync.WaitGroup // a goroutine per leg, and one per stream that ends
 
-	instances sync.Mutex // held while Instance is asked and a stream is told
+	instances sync.Mutex    // held while Instance is asked and a stream is told
+	disk      chan struct{} // holds a token while Persist is called
 
 	mu       sync.Mutex
 	stopping bool
@@ -158,6 +159,7 @@ func New(o Options) *Rendezvous {
 	}
 	return &Rendezvous{
 		o:        o,
+		disk:     make(chan struct{}, 1),
 		streams:  make(map[string]*meeting),
 		extended: make(map[string]*extended),
 		memory:   memory{reasons: make(map[string]past)},
@@ -216,6 +218,12 @@ func (r *Rendezvous) forget(s Stream, reason wire.EndReason, settled bool, windo
 func (r *Rendezvous) remember(id string, reason wire.EndReason, window time.Duration) {
 	now := time.Now()
 	r.memory.add(id, wire.ParseReason(string(reason)), now.Add(window+pairing.Afterlife), now)
+}
+
+func (r *Rendezvous) isClosing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closing
 }
 
 func (r *Rendezvous) tellEmpty() {
@@ -287,8 +295,10 @@ func (p *Place) Abandon(err error) { p.m.endWith(wire.EndNetwork, err) }
 
 // End ends a stream; one that is unknown has ended already.
 func (r *Rendezvous) End(id string, reason wire.EndReason) {
-	if s := r.there(id); s != nil {
-		s.end(reason)
+	for range 2 { // what was there may have become an extended stream just then
+		if s := r.there(id); s != nil {
+			s.end(reason)
+		}
 	}
 }
 
@@ -296,8 +306,8 @@ func (r *Rendezvous) End(id string, reason wire.EndReason) {
 func (r *Rendezvous) EndWhere(match func(Stream) bool, reason wire.EndReason) int {
 	n := 0
 	for _, m := range r.all() {
-		if match(m.stream()) {
-			m.end(reason)
+		if s := m.stream(); match(s) {
+			r.End(s.ID, reason)
 			n++
 		}
 	}

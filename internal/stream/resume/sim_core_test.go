@@ -216,15 +216,26 @@ func (h *coreHub) pair(a, b *coreLeg) {
 	h.s.after(0, b.c.up.pump)
 }
 
-// forward writes what was held to the partner of whoever brought it.
+// forward writes what was held to the partner of whoever brought it. The hub puts bytes
+// together.
 func (h *coreHub) forward(l *coreLeg, a pairing.Action) {
 	from := l.partner
-	i := from.held[0]
-	from.held = from.held[1:]
-	if a.Kind == pairing.Text && i.text != string(a.Bytes) || a.Kind == pairing.Data && !bytes.Equal(a.Bytes, pattern(i.from, i.at, i.n)) {
-		h.s.failf("the hub forwards other bytes than it held")
+	for rest := a.Bytes; ; {
+		i := from.held[0]
+		from.held = from.held[1:]
+		want := []byte(i.text)
+		if i.kind == isData {
+			want = pattern(i.from, i.at, i.n)
+		}
+		after, same := bytes.CutPrefix(rest, want)
+		if !same || (i.kind == isData) != (a.Kind == pairing.Data) {
+			h.s.failf("the hub forwards other bytes than it held")
+		}
+		l.c.down.put(i)
+		if rest = after; len(rest) == 0 {
+			return
+		}
 	}
-	l.c.down.put(i)
 }
 
 func (h *coreHub) close(l *coreLeg, a pairing.Action) {
