@@ -38,6 +38,13 @@ func (t *tcp) CloseWrite() error {
 	return t.TCPConn.CloseWrite()
 }
 
+func (t *tcp) Write(p []byte) (int, error) {
+	if t.raw == nil {
+		return t.TCPConn.Write(p)
+	}
+	return writeWhole(t.raw, p)
+}
+
 func (t *tcp) Read(p []byte) (int, error) {
 	n, err := t.TCPConn.Read(p)
 	return n, t.orReset(err)

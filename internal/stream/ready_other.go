@@ -29,3 +29,6 @@ func writeReady(syscall.RawConn, []byte) int { panic("no raw connections here") 
 func readReady[B any](syscall.RawConn, *sync.Pool, func(*B) []byte) (*B, int, error) {
 	panic("no raw connections here")
 }
+
+// writeWhole is never called: rawOf has nothing for it.
+func writeWhole(syscall.RawConn, []byte) (int, error) { panic("no raw connections here") }

@@ -31,13 +31,7 @@ func readSpace(raw syscall.RawConn, space func() []byte, filled func(int)) (n in
 			n, failed = 0, nil
 			return true
 		}
-		for {
-			n, failed = syscall.Read(int(fd), p)
-			if failed != syscall.EINTR {
-				break
-			}
-		}
-		n = max(n, 0)
+		n, failed = tryRead(fd, p)
 		filled(n)
 		return failed != syscall.EAGAIN
 	})
@@ -82,10 +76,31 @@ func awaitReset(raw syscall.RawConn) error {
 // writeReady writes what can be written without waiting.
 func writeReady(raw syscall.RawConn, p []byte) (n int) {
 	_ = raw.Write(func(fd uintptr) bool { // a failure shows in the next write
-		n, _ = syscall.Write(int(fd), p)
+		n, _ = tryWrite(fd, p)
 		return true
 	})
-	return max(n, 0)
+	return n
+}
+
+// writeWhole writes all of p, as net.TCPConn does, by the write deadline.
+func writeWhole(raw syscall.RawConn, p []byte) (done int, err error) {
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		for done < len(p) && failed == nil {
+			var n int
+			n, failed = tryWrite(fd, p[done:])
+			done += n
+		}
+		if failed == syscall.EAGAIN {
+			failed = nil
+			return false
+		}
+		return true
+	})
+	if failed != nil {
+		err = os.NewSyscallError("write", failed)
+	}
+	return done, err
 }
 
 // readReady reads as net.TCPConn does, but takes the buffer out of the pool for the
@@ -97,12 +112,7 @@ func readReady[B any](raw syscall.RawConn, pool *sync.Pool, bytes func(*B) []byt
 		if buf == nil {
 			buf = pool.Get().(*B)
 		}
-		for {
-			n, failed = syscall.Read(int(fd), bytes(buf))
-			if failed != syscall.EINTR {
-				break
-			}
-		}
+		n, failed = tryRead(fd, bytes(buf))
 		if failed == syscall.EAGAIN {
 			pool.Put(buf)
 			buf = nil

@@ -190,7 +190,7 @@ func (c *recordConn) writeOut() error {
 	if c.out == nil {
 		return nil
 	}
-	n, err := c.Conn.Write(c.out.b[c.o:c.n])
+	n, err := c.write(c.out.b[c.o:c.n])
 	if c.o += n; errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
@@ -199,12 +199,19 @@ func (c *recordConn) writeOut() error {
 	return err
 }
 
+func (c *recordConn) write(p []byte) (int, error) {
+	if c.raw == nil {
+		return c.Conn.Write(p)
+	}
+	return writeWhole(c.raw, p)
+}
+
 // Write writes p, or gathers it if there is room.
 func (c *recordConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.gathers {
-		return c.Conn.Write(p)
+		return c.write(p)
 	}
 	if c.out == nil {
 		c.out = recordBuffers.Get().(*recordBuffer)
@@ -213,7 +220,7 @@ func (c *recordConn) Write(p []byte) (int, error) {
 		if err := c.writeOut(); err != nil {
 			return 0, err
 		}
-		return c.Conn.Write(p)
+		return c.write(p)
 	}
 	c.n += copy(c.out.b[c.n:], p)
 	return len(p), nil

@@ -13,12 +13,12 @@ import (
 // write that takes them. It goes back to the pool when it is neither part of a buffer
 // nor in use by a read or write that is under way.
 type chunk struct {
-	b      [wire.Chunk]byte
-	pins   int  // reads and writes under way
-	inside bool // part of a buffer
+	b      *[wire.Chunk]byte // apart: what follows is looked at often, and it fills its size class
+	pins   int               // reads and writes under way
+	inside bool              // part of a buffer
 }
 
-var chunks pool = &sync.Pool{New: func() any { return new(chunk) }}
+var chunks pool = &sync.Pool{New: func() any { return &chunk{b: new([wire.Chunk]byte)} }}
 
 // pool is a sync.Pool, or one that counts.
 type pool interface {

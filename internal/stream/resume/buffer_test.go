@@ -127,9 +127,9 @@ func TestAckTiming(t *testing.T) {
 	s.next("")
 	s.brings(1) // half the credit
 	s.next("A 131272 262144")
-	s.brings(100_000) // the credit is below 64 KiB
+	s.brings(100_000)
 	s.next("")
-	s.reads(131272) // room grows, and at once
+	s.reads(131272) // room grows by half the credit
 	s.next("A 231272 393416")
 	s.message("E 231272")
 	s.reads(100_000)
@@ -147,10 +147,10 @@ func TestAckShare(t *testing.T) {
 	s.reads(1)
 	s.pass(ackDelay)
 	s.next("A 1 8388609")
-	s.brings(1<<20 - 1)
+	s.brings(4<<20 - 1)
 	s.next("")
 	s.brings(1)
-	s.next("A 1048577 8388609")
+	s.next("A 4194305 8388609")
 }
 
 func TestCreditGrows(t *testing.T) {
@@ -254,7 +254,7 @@ type list []any
 func (l *list) Get() any {
 	n := len(*l)
 	if n == 0 {
-		return new(chunk)
+		return &chunk{b: new([wire.Chunk]byte)}
 	}
 	x := (*l)[n-1]
 	*l = (*l)[:n-1]

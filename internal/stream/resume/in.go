@@ -113,13 +113,8 @@ type acks struct {
 	now         bool      // at once
 }
 
-const (
-	ackBytes = 256 << 10
-	ackDelay = 100 * time.Millisecond
-	// ackShare is the part of the credit that may come unacknowledged: with much credit
-	// each acknowledgement wakes three processes for more bytes.
-	ackShare = 8
-)
+// ackDelay is how long bytes may go unacknowledged.
+const ackDelay = 100 * time.Millisecond
 
 // grow notes that there may be something new to tell.
 func (a *acks) grow(e *End) {
@@ -130,12 +125,13 @@ func (a *acks) grow(e *End) {
 
 func (a *acks) grown(e *End) bool { return e.recv() > a.recv || e.limit > a.limit }
 
+// due reports whether half a credit has come or was promised, or some time has passed: each
+// acknowledgement wakes three processes, and a sender that had to wait has more than a few
+// chunks to send.
 func (a *acks) due(e *End) bool {
 	if !a.grown(e) {
 		return false
 	}
-	received, more := e.recv()-a.recv, e.limit-a.limit
-	credit := minus(a.limit, e.in.end) // what the peer may still send
-	return a.now || received >= max(min(ackBytes, e.credit/2), e.credit/ackShare) || !a.since.IsZero() && e.c.Now().Sub(a.since) >= ackDelay ||
-		credit < wire.EarlyData && more >= min(wire.EarlyData, e.credit/4)
+	news := max(e.recv()-a.recv, e.limit-a.limit)
+	return a.now || news >= e.credit/2 || !a.since.IsZero() && e.c.Now().Sub(a.since) >= ackDelay
 }

@@ -16,7 +16,7 @@ type countingPool struct {
 func newCountingPool() *countingPool { return &countingPool{out: map[*chunk]bool{}} }
 
 func (p *countingPool) Get() any {
-	c := new(chunk)
+	c := &chunk{b: new([wire.Chunk]byte)}
 	if n := len(p.free); n > 0 {
 		c, p.free = p.free[n-1], p.free[:n-1]
 	}
