@@ -163,8 +163,9 @@ func manyCuts(t *testing.T, binary string) {
 		streams, cuts, kills = 100, 1000, 20
 	}
 	const (
-		back = 12 * time.Second // for all streams to go on once nothing is cut any more
-		many = "1000"           // streams, more than there are
+		back  = 12 * time.Second // for all streams to go on once nothing is cut any more
+		many  = "1000"           // streams, more than there are
+		asked = 20               // streams that are opened at once: the hub refuses too many
 	)
 	s := newCutSite(t, binary, "--max-streams-per-device", many)
 	l := newLoad(t, streams, pace{chunk: 16 << 10, pause: time.Duration(streams) * 3 * time.Millisecond})
@@ -172,7 +173,13 @@ func manyCuts(t *testing.T, binary string) {
 	service, address := s.serviceProxy(cutDevice)
 	idle, freshHub := []left{leftIn(t, device), leftIn(t, service)}, leftIn(t, s.hub)
 
-	l.connect(func() (net.Conn, error) { return net.Dial("tcp", address) })
+	dialled := 0
+	l.connect(func() (net.Conn, error) {
+		if dialled++; dialled > asked {
+			service.said(t, `stream \d+ opened`, dialled-asked, soon)
+		}
+		return net.Dial("tcp", address)
+	})
 	l.flowing(soon)
 	began := time.Now()
 	s.storm(cuts, kills)
