@@ -33,6 +33,7 @@ const (
 type deviceProxyOptions struct {
 	credentialOptions
 	streamOptions
+	eventOptions
 	target     string
 	host, port string // the quickstart's arguments, "" when not given
 	services   []string
@@ -54,6 +55,7 @@ func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.mqttPort, "mqtt-port", hubclient.DefaultMQTTPort, "the hub's `PORT` for --transport mqtt")
 	flags.DurationVar(&o.grace, "grace", defaultGrace, "how long open streams may go on once this ends")
 	o.streamOptions.addFlags(flags)
+	o.eventOptions.addFlags(flags)
 	exclusive(flags, "target", "service")
 }
 
@@ -130,7 +132,7 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 	view := newStreamView(a, cs.Host(), "to")
 	options.DeviceID = hubclient.Target(cs)
 	options.Dial = func(ctx context.Context) (*hubclient.Device, error) { return hubclient.DialDevice(ctx, cs, dialing) }
-	options.Traffic, options.Events = &view.traffic, view.event
+	options.Traffic, options.Events = &view.traffic, o.told(a.term, view.event)
 	defer view.show()()
 	return proxy.RunDevice(ctx, options)
 }
@@ -150,6 +152,9 @@ func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 		return options, usage("--grace must not be negative")
 	}
 	if err := o.streamOptions.check(); err != nil {
+		return options, err
+	}
+	if err := o.eventOptions.check(); err != nil {
 		return options, err
 	}
 	if len(o.services) == 0 {

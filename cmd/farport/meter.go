@@ -12,8 +12,12 @@ import (
 	"github.com/farportio/farport/proxy"
 )
 
-// meterInterval is how often the live line is drawn.
-const meterInterval = 500 * time.Millisecond
+const (
+	// meterInterval is how often the live line is drawn.
+	meterInterval = 500 * time.Millisecond
+	// spinnerCells is what stands around the live line's text, with the cursor behind it.
+	spinnerCells = 5
+)
 
 // liveLine is the line below everything else on a screen.
 type liveLine struct {
@@ -32,10 +36,15 @@ func newLiveLine(t *terminal) *liveLine {
 	)}
 }
 
-// draw shows the line as it was set last.
-func (l *liveLine) draw() {
-	if l.text != "" {
-		l.bar.Describe(l.text)
+// draw shows the line as it was set last, cut to a screen of that many cells (0: any), as
+// what takes two lines is not cleared.
+func (l *liveLine) draw(screen int) {
+	text := l.text
+	if screen > spinnerCells {
+		text = cut(text, screen-spinnerCells)
+	}
+	if text != "" {
+		l.bar.Describe(text)
 	}
 }
 
@@ -96,7 +105,7 @@ func (t *terminal) setLine(l *liveLine, text string) {
 		t.line.clear()
 	} else {
 		l.text = text
-		l.draw()
+		l.draw(screenWidth(t.err))
 	}
 	t.line = l
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rivo/uniseg"
 	"golang.org/x/sys/unix"
 
 	"github.com/farportio/farport/internal/skip"
@@ -72,5 +73,40 @@ func TestLiveLine(t *testing.T) {
 	read("\x1b[2K\rfarport: the end\r\n")
 	if after := seen[strings.Index(seen, "the end"):]; strings.Contains(after, "streams") {
 		t.Errorf("after the end: %q", after)
+	}
+}
+
+// On a narrow screen the live line and tables keep to one line each.
+func TestNarrowScreen(t *testing.T) {
+	screen, tty := openPTY(t)
+	const cells = 30
+	if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: cells}); err != nil {
+		t.Fatal(err)
+	}
+	term := newTerminal(tty, tty)
+	term.noColor()
+	line := newLiveLine(term)
+	term.setLine(line, "3 streams  up 1.2 MB/s  down 3.4 MB/s  total 5 MB up, 6 MB down")
+	term.setLine(nil, "")
+	if err := term.table([]string{"ID", "STATUS"}, [][]string{{strings.Repeat("日本", 20), "enabled"}}); err != nil {
+		t.Fatal(err)
+	}
+	tty.Close()
+	var seen []byte
+	for p := make([]byte, 4096); ; {
+		n, err := screen.Read(p)
+		seen = append(seen, p[:n]...)
+		if err != nil { // the other end is closed
+			break
+		}
+	}
+	text := string(seen)
+	if !strings.Contains(text, "3 streams  up") || !strings.Contains(text, "…    enabled") {
+		t.Errorf("the screen shows %q", text)
+	}
+	for _, shown := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if shown = strings.NewReplacer("\x1b[2K", "", "\x1b[0K", "").Replace(shown); uniseg.StringWidth(shown) > cells {
+			t.Errorf("%q takes more than a line", shown)
+		}
 	}
 }

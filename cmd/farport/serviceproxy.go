@@ -24,6 +24,7 @@ const defaultService = "default"
 type serviceProxyOptions struct {
 	credentialOptions
 	streamOptions
+	eventOptions
 	device          string
 	listen          []string
 	stdio           bool
@@ -45,6 +46,7 @@ func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.grace, "grace", defaultGrace, "how long open streams may go on once this ends")
 	flags.IntVar(&o.maxStreams, "max-streams", proxy.DefaultServiceStreams, "most streams at once")
 	o.streamOptions.addFlags(flags)
+	o.eventOptions.addFlags(flags)
 	alsoFrom(flags, "device", "STREAMING_TARGET_DEVICE", "DEVICE_ID")
 	alsoFrom(flags, "listen", "PROXY_PORT", "LOCAL_PORT")
 	exclusive(flags, "listen", "stdio")
@@ -125,7 +127,7 @@ func runServiceProxy(ctx context.Context, a *app, o serviceProxyOptions) error {
 		return runStdio(ctx, a, options, o.service)
 	}
 	view := newStreamView(a, cs.Host(), "from")
-	options.Traffic, options.Events = &view.traffic, view.event
+	options.Traffic, options.Events = &view.traffic, o.told(a.term, view.event)
 	err = listen(ctx, a, options, forwards, view)
 	if ctx.Err() != nil {
 		return nil // told to end
@@ -193,6 +195,8 @@ func (o *serviceProxyOptions) forwards() ([]proxy.Forward, error) {
 		return nil, usage("where to? --listen or --stdio is missing")
 	case o.stdio && o.connectionStringFile == standardInput:
 		return nil, usage("--stdio needs standard input for the stream: --connection-string-file cannot be -")
+	case o.stdio && o.format == formatJSON:
+		return nil, usage("--stdio needs standard output for the stream: --output cannot be json")
 	case o.service == "":
 		return nil, usage("--service must not be empty")
 	case o.connectTimeout < 0 || o.responseTimeout <= 0 || o.grace < 0:
@@ -201,6 +205,9 @@ func (o *serviceProxyOptions) forwards() ([]proxy.Forward, error) {
 		return nil, usage("--max-streams %d: must be 1 or more", o.maxStreams)
 	}
 	if err := o.streamOptions.check(); err != nil {
+		return nil, err
+	}
+	if err := o.eventOptions.check(); err != nil {
 		return nil, err
 	}
 	var forwards []proxy.Forward

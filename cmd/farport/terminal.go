@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf16"
@@ -103,7 +102,7 @@ func (t *terminal) Write(p []byte) (int, error) {
 	defer t.mu.Unlock()
 	if t.line != nil {
 		t.line.clear()
-		defer t.line.draw()
+		defer t.line.draw(screenWidth(t.err))
 	}
 	return t.err.Write(p)
 }
@@ -159,25 +158,6 @@ func printableJSON(text string) string {
 		}
 	}
 	return b.String()
-}
-
-// table prints rows below a header, in columns.
-func (t *terminal) table(header []string, rows [][]string) error {
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		cells := make([]string, len(row))
-		for i, cell := range row {
-			cells[i] = oneLine(cell)
-		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	first, rest, _ := strings.Cut(text.String(), "\n")
-	_, err := io.WriteString(t.out, paint(t.colorOut, colorBold, first)+"\n"+rest)
-	return err
 }
 
 // paint colours text if colours are on.

@@ -82,6 +82,8 @@ var homes = map[string][]string{
 	"github.com/spf13/pflag":              {"cmd/farport"},
 	"github.com/mattn/go-isatty":          {"cmd/farport"},
 	"github.com/schollz/progressbar/v3":   {"cmd/farport"},
+	"github.com/rivo/uniseg":              {"cmd/farport"}, // how wide text is on a screen; progressbar's own
+	"golang.org/x/term":                   {"cmd/farport"}, // the same
 	"go.yaml.in/yaml/v3":                  {"cmd/farport"},
 	"github.com/coreos/go-systemd/v22":    {"cmd/farport"},
 	"github.com/kardianos/service":        {"cmd/farport"},

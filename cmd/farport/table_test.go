@@ -1,0 +1,73 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rivo/uniseg"
+)
+
+func TestCut(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		cells int
+		want  string
+	}{
+		{"pi-1", 4, "pi-1"},
+		{"kiosk-7", 6, "kiosk…"},
+		{"kiosk-7", 1, "…"},
+		{"日本語", 6, "日本語"},
+		{"日本語", 5, "日本…"},
+		{"日本語", 4, "日…"}, // half a character is none
+		{"e\u0301e\u0301e\u0301", 2, "e\u0301…"},
+		{"👩‍👩‍👧x👩‍👩‍👧", 4, "👩‍👩‍👧x…"},
+		{"", 3, ""},
+	} {
+		got := cut(c.text, c.cells)
+		if got != c.want || uniseg.StringWidth(got) > c.cells {
+			t.Errorf("cut(%q, %d) = %q, want %q", c.text, c.cells, got, c.want)
+		}
+	}
+}
+
+func TestTableRows(t *testing.T) {
+	var out strings.Builder
+	term := newTerminal(&out, &out)
+	rows := [][]string{{"pi-1", "enabled", "3 h ago"}, {"日本語", "", "never"}, {"a\nb", "disabled", ""}}
+	if err := term.table([]string{"ID", "STATUS", "SEEN"}, rows); err != nil {
+		t.Fatal(err)
+	}
+	const want = `ID       STATUS     SEEN
+pi-1     enabled    3 h ago
+日本語              never
+a; b     disabled
+`
+	if out.String() != want {
+		t.Errorf("table:\n%s\nwant:\n%s", out.String(), want)
+	}
+	if rows[2][0] != "a\nb" {
+		t.Error("the caller's rows were changed")
+	}
+}
+
+func TestNarrow(t *testing.T) {
+	for _, c := range []struct {
+		widths []int
+		screen int
+		want   []int
+	}{
+		{[]int{10, 20, 5}, 80, []int{10, 20, 5}},
+		{[]int{10, 20, 5}, 36, []int{10, 15, 5}},
+		{[]int{10, 20, 5}, 28, []int{8, 9, 5}}, // the wider ones, in turns
+		{[]int{40, 40, 5}, 3, []int{8, 8, 5}},  // enough is enough
+	} {
+		got := append([]int(nil), c.widths...)
+		narrow(got, c.screen)
+		for i := range got {
+			if got[i] != c.want[i] {
+				t.Errorf("narrow(%v, %d) = %v, want %v", c.widths, c.screen, got, c.want)
+				break
+			}
+		}
+	}
+}
