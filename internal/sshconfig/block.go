@@ -1,0 +1,61 @@
+package sshconfig
+
+import (
+	"strings"
+)
+
+// Marker begins what Block returns, and so a file that is farport's own.
+const Marker = "# Written by \"farport ssh-config\"; run that again rather than edit this.\n"
+
+// Block is the part of ssh's configuration that makes NAME.farport reach a device. proxy is
+// the command line for ProxyCommand up to the host name, knownHosts the words of
+// KnownHostsCommand.
+//
+// ssh puts the host name into ProxyCommand's line for a shell as it is. It refuses names
+// with quotes, $, backslashes and the like since OpenSSH 9.6; older ones only have the
+// block's pattern, which leaves names with a ' to fail as unknown hosts, so that nothing
+// can leave the quotes that follow --ssh-name (docs/security.md, T19).
+func Block(proxy string, knownHosts []string) string {
+	var b strings.Builder
+	b.WriteString(Marker)
+	b.WriteString("Host *" + Suffix + ` "!*'*"` + "\n")
+	b.WriteString("    ProxyCommand " + proxy + " --ssh-name='%n'\n")
+	b.WriteString("    KnownHostsCommand " + Words(knownHosts) + " --ssh-name=%n " + searched + "\n")
+	b.WriteString("    UpdateHostKeys no\n")
+	return b.String()
+}
+
+// searched are the arguments by which ssh tells what it wants to know: the name to print,
+// why it asks, and the key that the server has shown.
+const searched = "--host=%H --reason=%I --key=%K"
+
+// Options are ssh's for one connection to a device, in the place of Block. shellWord quotes
+// for ProxyCommand's shell. strict says that known is all there is to know.
+func Options(id string, proxy string, knownHosts []string, strict bool) []string {
+	name := Name(id) // of letters, digits and -.+_~ alone
+	options := []string{"ProxyCommand=" + proxy + " --ssh-name='" + name + "'", "HostKeyAlias=" + KeyAlias(id), "UpdateHostKeys=no", "CanonicalizeHostname=no"}
+	if strict {
+		options = append(options,
+			"KnownHostsCommand="+Words(append(knownHosts, "--ssh-name="+name))+" "+searched,
+			"StrictHostKeyChecking=yes", "UserKnownHostsFile=none", "GlobalKnownHostsFile=none")
+	} else {
+		options = append(options, "KnownHostsCommand=none")
+	}
+	return options
+}
+
+// Percent keeps text from being taken for ssh's tokens.
+func Percent(text string) string { return strings.ReplaceAll(text, "%", "%%") }
+
+// Words writes words as ssh splits them, for a command that no shell reads.
+func Words(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		w = Percent(w)
+		if w == "" || strings.ContainsAny(w, " \t\"'\\#") {
+			w = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(w) + `"`
+		}
+		quoted[i] = w
+	}
+	return strings.Join(quoted, " ")
+}
