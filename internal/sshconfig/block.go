@@ -1,15 +1,13 @@
 package sshconfig
 
-import (
-	"strings"
-)
+import "strings"
 
 // Marker begins what Block returns, and so a file that is farport's own.
 const Marker = "# Written by \"farport ssh-config\"; run that again rather than edit this.\n"
 
 // Block is the part of ssh's configuration that makes NAME.farport reach a device. proxy is
 // the command line for ProxyCommand up to the host name, knownHosts the words of
-// KnownHostsCommand.
+// KnownHostsCommand, nil for none.
 //
 // ssh puts the host name into ProxyCommand's line for a shell as it is. It refuses names
 // with quotes, $, backslashes and the like since OpenSSH 9.6; older ones only have the
@@ -20,7 +18,9 @@ func Block(proxy string, knownHosts []string) string {
 	b.WriteString(Marker)
 	b.WriteString("Host *" + Suffix + ` "!*'*"` + "\n")
 	b.WriteString("    ProxyCommand " + proxy + " --ssh-name='%n'\n")
-	b.WriteString("    KnownHostsCommand " + Words(knownHosts) + " --ssh-name=%n " + searched + "\n")
+	if knownHosts != nil {
+		b.WriteString("    KnownHostsCommand " + Words(knownHosts) + " --ssh-name=%n " + searched + "\n")
+	}
 	b.WriteString("    UpdateHostKeys no\n")
 	return b.String()
 }
@@ -29,19 +29,20 @@ func Block(proxy string, knownHosts []string) string {
 // why it asks, and the key that the server has shown.
 const searched = "--host=%H --reason=%I --key=%K"
 
-// Options are ssh's for one connection to a device, in the place of Block. shellWord quotes
-// for ProxyCommand's shell. strict says that known is all there is to know.
-func Options(id string, proxy string, knownHosts []string, strict bool) []string {
+// Options are ssh's for one connection to a device, in the place of Block. knownHosts are
+// the words of a command that knows all the keys there are; without it ssh goes by its own
+// known_hosts.
+func Options(id, proxy string, knownHosts []string) []string {
 	name := Name(id) // of letters, digits and -.+_~ alone
-	options := []string{"ProxyCommand=" + proxy + " --ssh-name='" + name + "'", "HostKeyAlias=" + KeyAlias(id), "UpdateHostKeys=no", "CanonicalizeHostname=no"}
-	if strict {
-		options = append(options,
-			"KnownHostsCommand="+Words(append(knownHosts, "--ssh-name="+name))+" "+searched,
-			"StrictHostKeyChecking=yes", "UserKnownHostsFile=none", "GlobalKnownHostsFile=none")
-	} else {
-		options = append(options, "KnownHostsCommand=none")
+	options := []string{
+		"ProxyCommand=" + proxy + " --ssh-name='" + name + "'",
+		"HostKeyAlias=" + KeyAlias(id), "UpdateHostKeys=no", "CanonicalizeHostname=no",
 	}
-	return options
+	if knownHosts == nil {
+		return append(options, "KnownHostsCommand=none")
+	}
+	return append(options, "KnownHostsCommand="+Words(append(knownHosts, "--ssh-name="+name))+" "+searched,
+		"StrictHostKeyChecking=yes", "UserKnownHostsFile=none", "GlobalKnownHostsFile=none")
 }
 
 // Percent keeps text from being taken for ssh's tokens.
