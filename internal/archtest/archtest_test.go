@@ -53,11 +53,11 @@ var mayImport = map[string][]string{
 	"internal/hub/portal":          {"internal/wire", "internal/credential", "internal/stream", "internal/hub/registry"},
 	"internal/hub/cluster":         {"internal/hub", "internal/hub/store"},
 	// Both know only ssh, and nothing of a hub.
-	"internal/hostkey":             {},
-	"internal/sshconfig":           {},
-	"internal/hubtest":             {"internal/hub", "internal/credential", "internal/wire"},
-	"internal/netwatch":            {},
-	"internal/skip":                {},
+	"internal/hostkey":   {},
+	"internal/sshconfig": {},
+	"internal/hubtest":   {"internal/hub", "internal/credential", "internal/wire"},
+	"internal/netwatch":  {},
+	"internal/skip":      {},
 }
 
 // onlyTests are the packages of ours that only tests may import.
