@@ -100,7 +100,7 @@ func writeOwn(path, text, marker string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // is gone if all went well
+	defer func() { _ = os.Remove(f.Name()) }() // is gone if all went well
 	_, err = f.WriteString(text)
 	if closed := f.Close(); err == nil {
 		err = closed

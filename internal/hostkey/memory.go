@@ -53,7 +53,7 @@ func (m Memory) Save(hub, device string, approved Set) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // is gone if all went well
+	defer func() { _ = os.Remove(f.Name()) }() // is gone if all went well
 	text := "# approved for " + strconv.Quote(device) + " on " + hub + "\n"
 	for _, line := range approved.Lines() {
 		text += line + "\n"
