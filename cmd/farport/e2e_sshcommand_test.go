@@ -3,10 +3,12 @@
 package main_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,25 +105,54 @@ func sshExitCode(t *testing.T, binary string) {
 	}
 }
 
+// sshForward: -L, -R and -D, each with a byte stream through it.
 func sshForward(t *testing.T, binary string) {
 	const id = "pi-1"
 	s := newSSHSite(t, binary, id)
 	s.reports(t, id, 1)
-	port := freePort(t)
-	p := start(t, s.farportSSH(t, id, "-N", "-v", "-L", port+":"+hubtest.Echo(t)))
-	p.said(t, `Local forwarding listening|Entering interactive session`, 1, soon)
-	conn, err := net.Dial("tcp", port)
-	if err != nil {
+	ports, echo := freePorts(t, 3), hubtest.Echo(t)
+	start(t, s.farportSSH(t, id, "-N", "-o", "ExitOnForwardFailure=yes", "-L", ports[0]+":"+echo, "-R", ports[1]+":"+echo, "-D", ports[2]))
+	for i, way := range []string{"-L", "-R", "-D"} {
+		conn := dialSoon(t, ports[i])
+		_ = conn.SetDeadline(time.Now().Add(soon))
+		if way == "-D" {
+			socks(t, conn, echo)
+		}
+		back := make([]byte, 5)
+		if _, err := io.WriteString(conn, "hello"); err != nil {
+			t.Errorf("%s: %v", way, err)
+		}
+		if _, err := io.ReadFull(conn, back); err != nil || string(back) != "hello" {
+			t.Errorf("%s: came %q, %v", way, back, err)
+		}
+		conn.Close()
+	}
+}
+
+// dialSoon connects to a port that somebody is about to open.
+func dialSoon(t *testing.T, address string) net.Conn {
+	t.Helper()
+	for began := time.Now(); time.Since(began) < soon; time.Sleep(50 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			return conn
+		}
+	}
+	t.Fatalf("nobody listens on %s within %v", address, soon)
+	return nil
+}
+
+// socks asks a SOCKS 5 server for an IPv4 address (RFC 1928).
+func socks(t *testing.T, conn net.Conn, address string) {
+	t.Helper()
+	to := netip.MustParseAddrPort(address)
+	ask := append([]byte{5, 1, 0, 5, 1, 0, 1}, to.Addr().AsSlice()...)
+	ask = binary.BigEndian.AppendUint16(ask, to.Port())
+	answer := make([]byte, 2+10)
+	if _, err := conn.Write(ask); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(soon))
-	back := make([]byte, 5)
-	if _, err := io.WriteString(conn, "hello"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(conn, back); err != nil || string(back) != "hello" {
-		t.Errorf("through the forward came %q, %v", back, err)
+	if _, err := io.ReadFull(conn, answer); err != nil || answer[3] != 0 {
+		t.Fatalf("SOCKS answers % x, %v", answer, err)
 	}
 }
 

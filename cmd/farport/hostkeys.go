@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/farportio/farport/hubclient"
 	"github.com/farportio/farport/internal/hostkey"
@@ -89,7 +90,7 @@ func (a *app) trusted(cs hubclient.ConnectionString, id string, reported hostkey
 	}
 	keys, err := hostkey.Check(approved, reported)
 	if err != nil {
-		return nil, &codedError{exitFailed, hintChanged(id), fmt.Errorf("%s on %s: %w", named(id), cs.Address(), err)}
+		return nil, &codedError{exitFailed, hintChanged(id), fmt.Errorf("%s on %s: %w", named(id), strings.TrimSuffix(cs.Address(), ":443"), err)}
 	}
 	return keys, nil
 }

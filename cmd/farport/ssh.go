@@ -130,11 +130,7 @@ func newAgain(o *credentialOptions) (again, error) {
 
 // proxy is the command line for ProxyCommand, but for the host name.
 func (g again) proxy(service string) string {
-	words := append([]string{g.program, "service-proxy", "--stdio", "--service=" + service}, g.args...)
-	for i, w := range words {
-		words[i] = sshconfig.Percent(shellWord(w))
-	}
-	return strings.Join(words, " ")
+	return sshconfig.CommandLine(append([]string{g.program, "service-proxy", "--stdio", "--service=" + service}, g.args...))
 }
 
 // knownHosts are the words of a KnownHostsCommand that asks the hub.

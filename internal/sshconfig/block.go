@@ -1,6 +1,9 @@
 package sshconfig
 
-import "strings"
+import (
+	"runtime"
+	"strings"
+)
 
 // Marker begins what Block returns, and so a file that is farport's own.
 const Marker = "# Written by \"farport ssh-config\"; run that again rather than edit this.\n"
@@ -17,7 +20,7 @@ func Block(proxy string, knownHosts []string) string {
 	var b strings.Builder
 	b.WriteString(Marker)
 	b.WriteString("Host *" + Suffix + ` "!*'*"` + "\n")
-	b.WriteString("    ProxyCommand " + proxy + " --ssh-name='%n'\n")
+	b.WriteString("    ProxyCommand " + proxy + " --ssh-name=" + quoted("%n", runtime.GOOS) + "\n")
 	if knownHosts != nil {
 		b.WriteString("    KnownHostsCommand " + Words(knownHosts) + " --ssh-name=%n " + searched + "\n")
 	}
@@ -35,8 +38,11 @@ const searched = "--host=%H --reason=%I --key=%K"
 func Options(id, proxy string, knownHosts []string) []string {
 	name := Name(id) // of letters, digits and -.+_~ alone
 	options := []string{
-		"ProxyCommand=" + proxy + " --ssh-name='" + name + "'",
+		"ProxyCommand=" + proxy + " --ssh-name=" + quoted(name, runtime.GOOS),
 		"HostKeyAlias=" + KeyAlias(id), "UpdateHostKeys=no", "CanonicalizeHostname=no",
+	}
+	if strings.ToLower(id) != id { // or else one ControlPath with %C or %h stood for two devices
+		options = append(options, "HostName="+KeyAlias(id))
 	}
 	if knownHosts == nil {
 		return append(options, "KnownHostsCommand=none")
@@ -45,18 +51,42 @@ func Options(id, proxy string, knownHosts []string) []string {
 		"StrictHostKeyChecking=yes", "UserKnownHostsFile=none", "GlobalKnownHostsFile=none")
 }
 
+// CommandLine writes words as the shell takes them that ssh runs ProxyCommand with.
+func CommandLine(words []string) string {
+	line := make([]string, len(words))
+	for i, w := range words {
+		line[i] = Percent(w)
+		if w == "" || strings.Trim(w, plain) != "" {
+			line[i] = quoted(line[i], runtime.GOOS)
+		}
+	}
+	return strings.Join(line, " ")
+}
+
+// plain are the characters that no shell acts on.
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:="
+
+// quoted is a word in the quotes of a POSIX shell, or of Windows, where a word can have no
+// quotes itself.
+func quoted(word, goos string) string {
+	if goos == "windows" {
+		return `"` + word + `"`
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
 // Percent keeps text from being taken for ssh's tokens.
 func Percent(text string) string { return strings.ReplaceAll(text, "%", "%%") }
 
 // Words writes words as ssh splits them, for a command that no shell reads.
 func Words(words []string) string {
-	quoted := make([]string, len(words))
+	line := make([]string, len(words))
 	for i, w := range words {
 		w = Percent(w)
 		if w == "" || strings.ContainsAny(w, " \t\"'\\#") {
 			w = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(w) + `"`
 		}
-		quoted[i] = w
+		line[i] = w
 	}
-	return strings.Join(quoted, " ")
+	return strings.Join(line, " ")
 }

@@ -81,14 +81,23 @@ func TestBlock(t *testing.T) {
 func TestOptions(t *testing.T) {
 	got := Options("Pi", "farport", []string{"/bin/farport"})
 	want := []string{
-		"ProxyCommand=farport --ssh-name='Pi.farport'", "HostKeyAlias=~50i.farport", "UpdateHostKeys=no", "CanonicalizeHostname=no",
+		"ProxyCommand=farport --ssh-name='Pi.farport'", "HostKeyAlias=~50i.farport", "UpdateHostKeys=no", "CanonicalizeHostname=no", "HostName=~50i.farport",
 		"KnownHostsCommand=/bin/farport --ssh-name=Pi.farport --host=%H --reason=%I --key=%K",
 		"StrictHostKeyChecking=yes", "UserKnownHostsFile=none", "GlobalKnownHostsFile=none",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	if got := Options("Pi", "farport", nil); got[len(got)-1] != "KnownHostsCommand=none" || len(got) != 5 {
+	if got := Options("pi", "farport", nil); got[len(got)-1] != "KnownHostsCommand=none" || len(got) != 5 {
 		t.Errorf("without host keys: %q", got)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	if got := CommandLine([]string{"/bin/a-b", "--x=1", "it's 100%", "", "$x"}); got != `/bin/a-b --x=1 'it'\''s 100%%' '' '$x'` {
+		t.Errorf("got %s", got)
+	}
+	if got := quoted(`C:\Program Files\farport.exe`, "windows"); got != `"C:\Program Files\farport.exe"` {
+		t.Errorf("on Windows %s", got)
 	}
 }
