@@ -34,6 +34,7 @@ func TestSSHCommand(t *testing.T) {
 		{"exit code and streams", sshExitCode},
 		{"forward", sshForward},
 		{"ssh-config", sshByConfig},
+		{"ansible", sshByAnsible},
 		{"odd IDs", sshOddIDs},
 		{"changed host key", sshChangedKey},
 		{"impostor", sshImpostor},
@@ -192,6 +193,23 @@ func sshByConfig(t *testing.T, binary string) {
 		if got := sum(t, far); got != want {
 			t.Errorf("%s: SHA-256 of the copy is %s, want %s", name, got, want)
 		}
+	}
+}
+
+// sshByAnsible: a program that starts ssh and sftp itself.
+func sshByAnsible(t *testing.T, binary string) {
+	const id = "pi-1"
+	ansible := require(t, "ansible")
+	s := newSSHSite(t, binary, id)
+	s.reports(t, id, 1)
+	file := s.path("farport.conf")
+	must(t, s.command(atService, "farport", "ssh-config", "--file", file))
+	s.own(t, "Include "+file)
+	cmd := s.command(atService, ansible, "all", "-i", id+".farport,", "-m", "ping", "--ssh-common-args", "-F "+s.path("config"))
+	// A master would outlive the test.
+	cmd.Env = append(cmd.Env, "ANSIBLE_SSH_ARGS=-o ControlMaster=no", "ANSIBLE_REMOTE_TEMP="+s.path("remote"), "ANSIBLE_DEPRECATION_WARNINGS=False")
+	if text := must(t, cmd); !strings.Contains(text, `"ping": "pong"`) {
+		t.Errorf("ansible says %s", text)
 	}
 }
 
