@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -22,9 +23,27 @@ func (o *credentialOptions) again() (args, env []string) {
 		}
 		if name == flagConnectionString {
 			env = append(env, variable(name)+"="+value) // wins over other programs' variables
+			for _, other := range f.Annotations[annotationExcludes] {
+				env = append(env, variable(other)+"=") // "" counts as not set
+			}
 			continue
 		}
 		args = append(args, "--"+name+"="+value)
 	}
 	return args, env
+}
+
+// replaced is an environment in which these variables are set anew. Of two with a name the
+// first would count.
+func replaced(environ, env []string) []string {
+	names := make(map[string]bool)
+	for _, v := range env {
+		name, _, _ := strings.Cut(v, "=")
+		names[name] = true
+	}
+	kept := slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return names[name]
+	})
+	return append(kept, env...)
 }

@@ -20,7 +20,7 @@ func TestAgain(t *testing.T) {
 	}{
 		{nil, nil, nil, nil},
 		{[]string{"--ca-file", "x y", "--connection-string-file=x y"}, nil, []string{"--connection-string-file=" + abs, "--ca-file=" + abs}, nil},
-		{[]string{"--connection-string", "secret"}, map[string]string{"IOTHUB_CONNECTION_STRING": "other"}, nil, []string{"FARPORT_CONNECTION_STRING=secret"}},
+		{[]string{"--connection-string", "secret"}, map[string]string{"IOTHUB_CONNECTION_STRING": "other"}, nil, []string{"FARPORT_CONNECTION_STRING=secret", "FARPORT_CONNECTION_STRING_FILE="}},
 		// Variables are inherited.
 		{nil, map[string]string{"IOTHUB_CONNECTION_STRING": "secret", "FARPORT_CA_FILE": "x"}, nil, nil},
 	} {
@@ -36,5 +36,12 @@ func TestAgain(t *testing.T) {
 		if args, env := o.again(); !slices.Equal(args, tt.want) || !slices.Equal(env, tt.get) {
 			t.Errorf("%q, %v: %q, %q", tt.args, tt.env, args, env)
 		}
+	}
+}
+
+func TestReplaced(t *testing.T) {
+	got := replaced([]string{"A=1", "B=2", "AB=3"}, []string{"A=", "C=4"})
+	if want := []string{"B=2", "AB=3", "A=", "C=4"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
 	}
 }

@@ -110,7 +110,7 @@ func runSSH(ctx context.Context, a *app, o sshOptions, more []string) error {
 		args = append(args, "-l", o.login)
 	}
 	args = append(args, sshconfig.Name(o.device))
-	return become(program, append(args, more...), append(os.Environ(), again.env...))
+	return become(program, append(args, more...), replaced(os.Environ(), again.env))
 }
 
 // again is how ssh starts this farport.
