@@ -78,6 +78,8 @@ type Device struct {
 	listeners map[string]*listener // by stream name
 	listened  bool                 // Listen has been called
 	nexted    bool                 // Next has been called
+
+	reports reports
 }
 
 // DialDevice connects as the device or module in cs and subscribes to stream

@@ -130,6 +130,10 @@ func (d *Device) lost(err error) {
 
 // receive takes a message from the hub. It must not block.
 func (d *Device) receive(_ mqtt.Client, m mqtt.Message) {
+	if answer, ok := wire.ParseTwinAnswer(m.Topic()); ok {
+		d.reported(answer)
+		return
+	}
 	asked, ok := wire.ParseStreamRequest(m.Topic())
 	if !ok { // without its topic, which may hold a token
 		d.hub.logger.Debug("message is no stream request", "device", Target(d.hub.cs))

@@ -230,7 +230,7 @@ func (d *device) answer(ctx context.Context, conn *hubclient.Device) {
 func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) {
 	setup, cancel := context.WithTimeout(ctx, wire.HandshakeTimeout)
 	defer cancel()
-	target, conn, err := d.dialTarget(setup, req.Name)
+	target, conn, err := d.o.DialTarget(setup, req.Name)
 	if err != nil {
 		d.refuse(setup, req, target, err)
 		return
@@ -259,13 +259,14 @@ func (d *device) refuse(ctx context.Context, req *hubclient.StreamRequest, targe
 // errNoService is why a name that is not on the list is refused.
 var errNoService = errors.New("no such service on this device")
 
-// dialTarget connects to what a stream name stands for. Nothing in the name is
-// ever taken for an address (security.md T16).
-func (d *device) dialTarget(ctx context.Context, name string) (target string, _ *net.TCPConn, err error) {
-	target = d.o.Target
-	if d.o.Services != nil {
+// DialTarget connects to what a stream name stands for, and returns its address, too.
+// Nothing in the name is ever taken for an address (security.md T16). The caller closes the
+// connection.
+func (o DeviceOptions) DialTarget(ctx context.Context, name string) (target string, _ *net.TCPConn, err error) {
+	target = o.Target
+	if o.Services != nil {
 		var ok bool
-		if target, ok = d.o.Services[name]; !ok {
+		if target, ok = o.Services[name]; !ok {
 			return "", nil, errNoService
 		}
 	}

@@ -35,7 +35,7 @@ machine, from the hub's data dir.`
   farport device create pi-1/ssh`
 	cmd.AddCommand(
 		newDeviceCreate(a), newDeviceList(a), newDeviceShow(a), newDeviceUpdate(a),
-		newDeviceDelete(a), newDeviceRenewKey(a), newDeviceConnectionString(a),
+		newDeviceDelete(a), newDeviceRenewKey(a), newDeviceConnectionString(a), newDeviceHostKeys(a),
 	)
 	return cmd
 }

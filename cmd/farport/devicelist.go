@@ -53,7 +53,7 @@ func newDeviceShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "show ID",
 		Short:       "Show a device or module",
-		Long:        `Prints an identity, the keys only with --show-keys.`,
+		Long:        `Prints an identity, the keys only with --show-keys, and the host keys that it reports.`,
 		Example:     "  farport device show pi-1\n  farport device show pi-1 --show-keys -o json",
 		Args:        arguments("ID"),
 		Annotations: exitStatus(exitsOfOperator...),
@@ -74,6 +74,9 @@ func runDeviceShow(ctx context.Context, a *app, o deviceOptions) error {
 		if err != nil {
 			return err
 		}
-		return a.printDevice(o, d)
+		if err := a.printDevice(o, d); err != nil || o.format == formatJSON {
+			return err
+		}
+		return a.printReported(ctx, hub, o.id)
 	})
 }

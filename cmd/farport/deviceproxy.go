@@ -42,6 +42,7 @@ type deviceProxyOptions struct {
 	mqttPort   int
 	cert, key  string
 	grace      time.Duration
+	noHostKeys bool
 }
 
 func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
@@ -54,6 +55,7 @@ func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.transport, "transport", transportMQTTWS, "control connection: `mqtt-ws|mqtt`; mqtt-ws needs no port but that of HTTPS")
 	flags.IntVar(&o.mqttPort, "mqtt-port", hubclient.DefaultMQTTPort, "the hub's `PORT` for --transport mqtt")
 	flags.DurationVar(&o.grace, "grace", defaultGrace, "how long open streams may go on once this ends")
+	flags.BoolVar(&o.noHostKeys, "no-host-keys", false, "do not tell the hub the public host keys of this device's sshd; forget those told before")
 	o.streamOptions.addFlags(flags)
 	o.eventOptions.addFlags(flags)
 	exclusive(flags, "target", "service")
@@ -75,6 +77,9 @@ It reconnects for ever, at once when this machine's network has changed. Only wh
 hub refuses its credentials at the very first connect does it give up. A stream that
 loses its connection waits for --resume-window and goes on where it was, if both
 proxies and the hub are farport's; the TCP connection that it carries only pauses.
+
+The public host keys of the sshd that streams go to are told to the hub, so that
+"farport ssh" can tell this device from an impostor at its first connection.
 
 The connection string comes best from a file or from
 $IOTHUB_DEVICE_CONNECTION_STRING. $REMOTE_HOST_NAME and $REMOTE_PORT work as in
@@ -131,7 +136,15 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 	}
 	view := newStreamView(a, cs.Host(), "to")
 	options.DeviceID = hubclient.Target(cs)
-	options.Dial = func(ctx context.Context) (*hubclient.Device, error) { return hubclient.DialDevice(ctx, cs, dialing) }
+	keys := newHostKeyReporter(options, o.noHostKeys)
+	defer keys.wait()
+	options.Dial = func(ctx context.Context) (*hubclient.Device, error) {
+		conn, err := hubclient.DialDevice(ctx, cs, dialing)
+		if err == nil {
+			keys.follow(conn)
+		}
+		return conn, err
+	}
 	options.Traffic, options.Events = &view.traffic, o.told(a.term, view.event)
 	defer view.show()()
 	return proxy.RunDevice(ctx, options)

@@ -78,8 +78,8 @@ func (s *site) serve(flags ...string) {
 // addDevice registers a device and returns its connection string.
 func (s *site) addDevice(id string) string {
 	s.t.Helper()
-	must(s.t, s.command(atHub, "farport", "device", "create", id))
-	return strings.TrimSuffix(must(s.t, s.command(atHub, "farport", "device", "connection-string", id)), "\n")
+	must(s.t, s.command(atHub, "farport", "device", "create", "--", id))
+	return strings.TrimSuffix(must(s.t, s.command(atHub, "farport", "device", "connection-string", "--", id)), "\n")
 }
 
 // deviceProxy starts a device-proxy and waits until the hub has accepted it.

@@ -72,7 +72,8 @@ with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
   farport device create pi-1                 register a device
   farport device connection-string pi-1      what the device needs to connect
   farport device-proxy                       on the device: forward to its sshd
-  farport service-proxy -d pi-1 -L 2222      here: then ssh -p 2222 pi@127.0.0.1`
+  farport ssh pi@pi-1                        here: log in
+  farport service-proxy -d pi-1 -L 2222      or open a local port: ssh -p 2222 pi@127.0.0.1`
 	root.Version = versionText()
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -84,6 +85,7 @@ with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd.Flags()) }
 	root.AddCommand(
 		newServe(a), newDeviceProxy(a), newServiceProxy(a),
+		newSSH(a), newSSHConfig(a), newSSHKnownHosts(a),
 		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),
 	)

@@ -26,6 +26,7 @@ type serviceProxyOptions struct {
 	streamOptions
 	eventOptions
 	device          string
+	sshName         string
 	listen          []string
 	stdio           bool
 	service         string
@@ -38,6 +39,7 @@ type serviceProxyOptions struct {
 func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	o.credentialOptions.addFlags(flags, serviceVariables...)
 	flags.StringVarP(&o.device, "device", "d", "", "`ID` of the device to reach, or DEVICE/MODULE")
+	flags.StringVar(&o.sshName, "ssh-name", "", "instead of --device: the host `NAME.farport` that ssh knows the device by, as its token %n has it")
 	flags.StringArrayVarP(&o.listen, "listen", "L", nil, "`[ADDR:]PORT[=SERVICE]` to listen on; ADDR is 127.0.0.1 unless given, * is every address; port 0 picks one; repeatable")
 	flags.BoolVar(&o.stdio, "stdio", false, "carry one stream over standard input and output, as for ssh's ProxyCommand")
 	flags.StringVar(&o.service, "service", defaultService, "`NAME` of the service on the device")
@@ -50,6 +52,7 @@ func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	alsoFrom(flags, "device", "STREAMING_TARGET_DEVICE", "DEVICE_ID")
 	alsoFrom(flags, "listen", "PROXY_PORT", "LOCAL_PORT")
 	exclusive(flags, "listen", "stdio")
+	exclusive(flags, "device", "ssh-name")
 }
 
 func newServiceProxy(a *app) *cobra.Command {
@@ -188,6 +191,12 @@ func runStdio(ctx context.Context, a *app, options proxy.ServiceOptions, service
 
 // forwards checks the flags; with --stdio there are none.
 func (o *serviceProxyOptions) forwards() ([]proxy.Forward, error) {
+	if o.sshName != "" {
+		var err error
+		if o.device, err = deviceOfHost(o.sshName); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case o.device == "":
 		return nil, usage("which device? --device is missing")

@@ -37,7 +37,7 @@ var topLevel = []string{
 // mayImport lists, for each package, the packages of ours that it may import, tests
 // aside. A package that is not here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster"},
+	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster", "internal/hostkey", "internal/sshconfig"},
 	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/netwatch", "internal/wire"},
 	"hubclient":                    {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/stream":              {"internal/wire", "internal/backoff", "internal/stream/resume"},
@@ -52,9 +52,12 @@ var mayImport = map[string][]string{
 	"internal/hub/broker":          {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/hub/portal":          {"internal/wire", "internal/credential", "internal/stream", "internal/hub/registry"},
 	"internal/hub/cluster":         {"internal/hub", "internal/hub/store"},
-	"internal/hubtest":             {"internal/hub", "internal/credential", "internal/wire"},
-	"internal/netwatch":            {},
-	"internal/skip":                {},
+	// Both know only ssh, and nothing of a hub.
+	"internal/hostkey":   {},
+	"internal/sshconfig": {},
+	"internal/hubtest":   {"internal/hub", "internal/credential", "internal/wire"},
+	"internal/netwatch":  {},
+	"internal/skip":      {},
 }
 
 // onlyTests are the packages of ours that only tests may import.
@@ -76,6 +79,7 @@ var homes = map[string][]string{
 	"go.etcd.io/bbolt":                    {"internal/hub/store"},
 	"github.com/nats-io/nats.go":          {"internal/hub/cluster"},
 	"golang.org/x/crypto/acme":            {"internal/hub"},
+	"golang.org/x/crypto/ssh":             {"internal/hostkey"},
 	"golang.org/x/time":                   {"internal/hub"},
 	"github.com/prometheus/client_golang": {"internal/hub"},
 	"github.com/spf13/cobra":              {"cmd/farport"},
@@ -92,7 +96,6 @@ var homes = map[string][]string{
 	"github.com/spf13/cobra/doc":        nil,
 	"github.com/rogpeppe/go-internal":   nil,
 	"go.uber.org/goleak":                nil,
-	"golang.org/x/crypto/ssh":           nil,
 	"golang.org/x/net/nettest":          nil,
 	"golang.org/x/sys":                  nil,
 	"github.com/nats-io/nats-server/v2": nil,

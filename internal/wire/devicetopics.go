@@ -76,6 +76,10 @@ func ParseTwinRequest(topic string) (TwinRequest, bool) {
 	return TwinRequest{Report: report, RID: props["$rid"]}, true
 }
 
+// TwinReportTopic is where a device reports properties, as JSON in the publish's payload.
+// Device to hub.
+func TwinReportTopic(rid string) string { return topicTwinReport + "?$rid=" + rid }
+
 // maxRID bounds what is sent back of a device's own $rid.
 const maxRID = 256
 
@@ -89,6 +93,27 @@ func TwinAnswerTopic(status int, rid string, version int) string {
 		topic += "&$version=" + strconv.Itoa(version)
 	}
 	return topic
+}
+
+// TwinAnswer is the hub's answer to a TwinRequest. Hub to device.
+type TwinAnswer struct {
+	Status int
+	RID    string
+}
+
+// ParseTwinAnswer reads what TwinAnswerTopic writes; false means the topic is none.
+func ParseTwinAnswer(topic string) (TwinAnswer, bool) {
+	rest, ok := strings.CutPrefix(topic, topicTwinAnswer)
+	if !ok {
+		return TwinAnswer{}, false
+	}
+	code, query, ok := strings.Cut(rest, "/?")
+	status, err := strconv.ParseUint(code, 10, 16)
+	props, valid := properties(query)
+	if !ok || err != nil || !valid || props["$rid"] == "" {
+		return TwinAnswer{}, false
+	}
+	return TwinAnswer{Status: int(status), RID: props["$rid"]}, true
 }
 
 // TwinChangeTopic is where a device hears that desired properties have changed; the

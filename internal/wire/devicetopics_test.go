@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -136,4 +137,50 @@ func FuzzDeviceTopics(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestTwinAnswer(t *testing.T) {
+	for topic, want := range map[string]TwinAnswer{
+		TwinAnswerTopic(200, "1", 0):         {200, "1"},
+		TwinAnswerTopic(204, "a", 2):         {204, "a"},
+		"$iothub/twin/res/200/?$rid=":        {},
+		"$iothub/twin/res/200/?$rid=1&$rid=": {},
+		"$iothub/twin/res/x/?$rid=1":         {},
+		"$iothub/twin/res/200":               {},
+		TwinReportTopic("1"):                 {},
+	} {
+		if got, ok := ParseTwinAnswer(topic); got != want || ok != (want != TwinAnswer{}) {
+			t.Errorf("%q: %+v, %v", topic, got, ok)
+		}
+	}
+	if got, ok := ParseTwinRequest(TwinReportTopic("h1")); !ok || got != (TwinRequest{true, "h1"}) {
+		t.Errorf("report: %+v, %v", got, ok)
+	}
+}
+
+func TestHostKeys(t *testing.T) {
+	for patch, want := range map[string][]string{
+		`{"farport":{"hostKeys":["a b","c d"]}}`:  {"a b", "c d"},
+		`{"farport":{"hostKeys":["a b",1,null]}}`: {"a b"},
+		`{"farport":{"hostKeys":"a b"}}`:          nil,
+		`{"farport":{"hostKeys":null}}`:           nil,
+		`{"farport":[]}`:                          nil,
+		`{}`:                                      nil,
+	} {
+		var reported map[string]any
+		if err := json.Unmarshal([]byte(patch), &reported); err != nil {
+			t.Fatal(err)
+		}
+		if got := ReportedHostKeys(reported); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", patch, got)
+		}
+	}
+	for want, keys := range map[string][]string{
+		`{"farport":{"hostKeys":["a b"]}}`: {"a b"},
+		`{"farport":{"hostKeys":null}}`:    nil,
+	} {
+		if got, err := json.Marshal(HostKeysPatch(keys)); err != nil || string(got) != want {
+			t.Errorf("%q: %s, %v", keys, got, err)
+		}
+	}
 }
