@@ -87,7 +87,7 @@ func newDeviceDelete(a *app) *cobra.Command {
 		Short: "Remove a device or module",
 		Long: `Removes an identity and ends its connection and its streams at once. Its keys are
 gone for good, and so are a device's modules.`,
-		Example:           "  farport device delete pi-1\n  farport device delete pi-1/ssh",
+		Example:           "  farport device delete pi-1/ssh\n  farport device delete pi-1",
 		Args:              arguments("ID"),
 		ValidArgsFunction: a.completeDevices,
 		Annotations:       exitStatus(exitsOfOperator...),

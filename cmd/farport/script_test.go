@@ -59,10 +59,13 @@ func transcribed() streams {
 	return s
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+// runScripts runs the scripts in a folder, each as a test.
+func runScripts(t *testing.T, dir string) {
 	echo := hubtest.Echo(t)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ECHO", echo)
 			_, port, err := net.SplitHostPort(echo)
