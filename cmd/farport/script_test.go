@@ -64,10 +64,15 @@ func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
 // runScripts runs the scripts in a folder, each as a test.
 func runScripts(t *testing.T, dir string) {
 	echo := hubtest.Echo(t)
+	completions, err := filepath.Abs("../../completions/farport.bash")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ECHO", echo)
+			env.Setenv("SCRIPT", completions)
 			_, port, err := net.SplitHostPort(echo)
 			if err != nil {
 				return err
@@ -86,6 +91,7 @@ func runScripts(t *testing.T, dir string) {
 			"end":   scriptEnd,
 			"hub":   scriptHub,
 			"read":  scriptRead,
+			"tab":   scriptTab,
 
 			"certificate": scriptCertificate,
 		},
