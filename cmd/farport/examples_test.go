@@ -16,7 +16,7 @@ import (
 
 // exampleCall finds the calls of farport in a line for a shell: at its beginning,
 // after a pipe, in a substitution, and as ssh's ProxyCommand.
-var exampleCall = regexp.MustCompile(`(?:^|\| |\$\(|ProxyCommand=')(?:sudo )?farport ([^|>)&;]*)`)
+var exampleCall = regexp.MustCompile(`(?:^|\| |\$\(|ProxyCommand=')(?:sudo )?(?:\w+=\S+ )*farport ([^|<>)&;]*)`)
 
 // examples are the lines of a command's examples, without what explains them.
 func examples(cmd *cobra.Command) (lines []string) {
@@ -29,6 +29,7 @@ func examples(cmd *cobra.Command) (lines []string) {
 	return lines
 }
 
+// uncommented is a line without what explains it.
 func uncommented(line string) string {
 	line, _, _ = strings.Cut(strings.TrimSpace(line), "   ")
 	line, _, _ = strings.Cut(line, " # ")
@@ -82,6 +83,29 @@ func TestDocumentsParse(t *testing.T) {
 					t.Errorf("%s: %q: %v", filepath.Base(page), line, err)
 				}
 			}
+		}
+	}
+}
+
+// Each command that does something is called in a script.
+func TestEveryCommandHasScript(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("%d scripts: %v", len(scripts), err)
+	}
+	var all strings.Builder
+	for _, script := range scripts {
+		text, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	for _, cmd := range available(newTree()) {
+		name := strings.TrimPrefix(cmd.CommandPath(), "farport ")
+		call := regexp.MustCompile(`(?m)^(?:!? ?(?:exec|exits \d+) farport|run \S+) ` + regexp.QuoteMeta(name) + `(?: |$)`)
+		if !cmd.HasSubCommands() && !call.MatchString(all.String()) {
+			t.Errorf("no script in testdata/script calls %s", cmd.CommandPath())
 		}
 	}
 }
