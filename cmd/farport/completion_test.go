@@ -3,9 +3,13 @@
 package main
 
 import (
+	"bytes"
+	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -49,4 +53,29 @@ func TestBashCompletes(t *testing.T) {
 		skip.Test(t, "bash-completion is not installed")
 	}
 	runScripts(t, "testdata/bash")
+}
+
+// A hub that does not answer is given up, without a word.
+func TestCompletionIsBounded(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	env := func(name string) (string, bool) {
+		return "HostName=" + silent.Addr().String() + ";SharedAccessKeyName=service;SharedAccessKey=d3Jvbmc=", name == "IOTHUB_CONNECTION_STRING"
+	}
+	var out, printed bytes.Buffer
+	done := make(chan int)
+	go func() {
+		done <- run(t.Context(), []string{"__completeNoDesc", "device", "show", ""}, streams{nil, &out, &printed}, env)
+	}()
+	select {
+	case code := <-done:
+		if code != exitDone || out.String() != ":4\n" || strings.Contains(printed.String(), "error") {
+			t.Errorf("exit code %d, printed %q and %q", code, &out, &printed)
+		}
+	case <-time.After(5 * completionWait):
+		t.Fatal("still waits")
+	}
 }
