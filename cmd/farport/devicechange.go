@@ -30,9 +30,10 @@ func newDeviceUpdate(a *app) *cobra.Command {
 		Short: "Enable or disable a device",
 		Long: `Lets a device connect, or no longer. Disabling ends its connection and its streams
 at once, and those of its modules.`,
-		Example:     "  farport device update pi-1 --disable\n  farport device update pi-1 --enable",
-		Args:        arguments("ID"),
-		Annotations: exitStatus(exitsOfOperator...),
+		Example:           "  farport device update pi-1 --disable\n  farport device update pi-1 --enable",
+		Args:              arguments("ID"),
+		ValidArgsFunction: a.completeDevices,
+		Annotations:       exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return runDeviceUpdate(cmd.Context(), a, o)
@@ -86,9 +87,10 @@ func newDeviceDelete(a *app) *cobra.Command {
 		Short: "Remove a device or module",
 		Long: `Removes an identity and ends its connection and its streams at once. Its keys are
 gone for good, and so are a device's modules.`,
-		Example:     "  farport device delete pi-1\n  farport device delete pi-1/ssh",
-		Args:        arguments("ID"),
-		Annotations: exitStatus(exitsOfOperator...),
+		Example:           "  farport device delete pi-1/ssh\n  farport device delete pi-1",
+		Args:              arguments("ID"),
+		ValidArgsFunction: a.completeDevices,
+		Annotations:       exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return runDeviceDelete(cmd.Context(), a, o)
@@ -134,8 +136,9 @@ key ends. With two keys a device need not go without: renew the one it does not
 use, give it that one, then renew the other.`,
 		Example: `  farport device renew-key pi-1 --key secondary
   farport device connection-string pi-1 --key secondary`,
-		Args:        arguments("ID"),
-		Annotations: exitStatus(exitsOfOperator...),
+		Args:              arguments("ID"),
+		ValidArgsFunction: a.completeDevices,
+		Annotations:       exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return runDeviceRenewKey(cmd.Context(), a, o)

@@ -23,8 +23,9 @@ That of a device with a certificate says x509=true instead and is no secret; the
 device-proxy gets the certificate with --cert and --key.`,
 		Example: `  farport device connection-string pi-1
   farport device connection-string pi-1 | ssh pi@pi-1.lan 'umask 077; cat >farport.conn'`,
-		Args:        arguments("ID"),
-		Annotations: exitStatus(exitsOfOperator...),
+		Args:              arguments("ID"),
+		ValidArgsFunction: a.completeDevices,
+		Annotations:       exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return runDeviceConnectionString(cmd.Context(), a, o)

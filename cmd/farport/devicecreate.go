@@ -35,11 +35,12 @@ Instead of with a key a device can sign in with a certificate: one of its own, w
 the hub knows by its thumbprint, or one that names the device as its CN and is signed
 by a CA that the hub knows ("farport ca add").`,
 		Example: `  farport device create pi-1
-  farport device create pi-1 --disabled -o json
   farport device create pi-1/ssh
-  farport device create pi-2 --x509-thumbprint "$(openssl x509 -in pi-2.pem -noout -fingerprint -sha256 | cut -d= -f2)"`,
-		Args:        arguments("ID"),
-		Annotations: exitStatus(exitsOfOperator...),
+  farport device create pi-2 --disabled -o json
+  farport device create pi-3 --x509-thumbprint "$(openssl x509 -in pi-3.pem -noout -fingerprint -sha256 | cut -d= -f2)"`,
+		Args:              arguments("ID"),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		Annotations:       exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return runDeviceCreate(cmd.Context(), a, o)

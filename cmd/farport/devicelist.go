@@ -15,9 +15,10 @@ func newDeviceList(a *app) *cobra.Command {
 		Short: "List the devices, or the modules of one",
 		Long: `Lists all devices, whether they may connect, whether they are connected, and when
 they were seen last. With a device's ID, its modules.`,
-		Example:     "  farport device list\n  farport device list -o json\n  farport device list pi-1",
-		Args:        arguments("[ID]"),
-		Annotations: exitStatus(exitsOfOperator...),
+		Example:           "  farport device list\n  farport device list -o json\n  farport device list pi-1",
+		Args:              arguments("[ID]"),
+		ValidArgsFunction: a.completeDevices,
+		Annotations:       exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = argument(args, 0)
 			return runDeviceList(cmd.Context(), a, o)
@@ -51,12 +52,13 @@ func runDeviceList(ctx context.Context, a *app, o deviceOptions) error {
 func newDeviceShow(a *app) *cobra.Command {
 	var o deviceOptions
 	cmd := &cobra.Command{
-		Use:         "show ID",
-		Short:       "Show a device or module",
-		Long:        `Prints an identity, the keys only with --show-keys, and the host keys that it reports.`,
-		Example:     "  farport device show pi-1\n  farport device show pi-1 --show-keys -o json",
-		Args:        arguments("ID"),
-		Annotations: exitStatus(exitsOfOperator...),
+		Use:               "show ID",
+		Short:             "Show a device or module",
+		Long:              `Prints an identity, the keys only with --show-keys, and the host keys that it reports.`,
+		Example:           "  farport device show pi-1\n  farport device show pi-1 --show-keys -o json",
+		Args:              arguments("ID"),
+		ValidArgsFunction: a.completeDevices,
+		Annotations:       exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return runDeviceShow(cmd.Context(), a, o)

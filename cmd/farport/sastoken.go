@@ -66,6 +66,7 @@ anything. Whoever has the token can do what the key's owner can, until it expire
 	}
 	o.addFlags(cmd.Flags())
 	completeOutput(cmd)
+	a.completeDeviceFlag(cmd)
 	return cmd
 }
 

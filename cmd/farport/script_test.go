@@ -59,12 +59,20 @@ func transcribed() streams {
 	return s
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+// runScripts runs the scripts in a folder, each as a test.
+func runScripts(t *testing.T, dir string) {
 	echo := hubtest.Echo(t)
+	completions, err := filepath.Abs("../../completions/farport.bash")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ECHO", echo)
+			env.Setenv("SCRIPT", completions)
 			_, port, err := net.SplitHostPort(echo)
 			if err != nil {
 				return err
@@ -83,6 +91,7 @@ func TestScripts(t *testing.T) {
 			"end":   scriptEnd,
 			"hub":   scriptHub,
 			"read":  scriptRead,
+			"tab":   scriptTab,
 
 			"certificate": scriptCertificate,
 		},

@@ -91,6 +91,8 @@ its argument, a flag over both.`,
 		},
 	}
 	o.addFlags(cmd.Flags())
+	a.completeDeviceFlag(cmd)
+	a.completeServices(cmd)
 	return cmd
 }
 
