@@ -85,6 +85,7 @@ with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
 	root.AddCommand(
 		newServe(a), newDeviceProxy(a), newServiceProxy(a),
 		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a),
+		newDoctor(a), newPing(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),
 	)
 	return root
