@@ -171,8 +171,11 @@ func (a *app) examine(ctx context.Context, o doctorOptions, checks []doctor.Chec
 		return failure
 	}
 	failed := results[slices.IndexFunc(results, func(r doctor.Result) bool { return r.Status == doctor.Failed })]
-	code, _ := judgeCheck(failure)
-	return &codedError{code, failed.Hint, fmt.Errorf("%s: %s", failed.Check, failed.Detail)}
+	code, said := judgeCheck(failure)
+	if o.format == formatTable {
+		said = "" // it has
+	}
+	return &codedError{code, said, fmt.Errorf("%s: %s", failed.Check, failed.Detail)}
 }
 
 // judgeCheck is judge for a check's error, which may have a hint of its own.
@@ -189,7 +192,7 @@ func (a *app) printCheck(r doctor.Result) {
 	colors := map[doctor.Status]string{doctor.Failed: colorRed, doctor.Warning: colorYellow}
 	status := paint(a.term.colorOut, colors[r.Status], fmt.Sprintf("%-7s", r.Status))
 	a.term.println(fmt.Sprintf("%-11s   %s   %s", r.Check, status, r.Detail))
-	if r.Hint != "" && r.Status != doctor.Failed { // a failure's comes at the end
+	if r.Hint != "" {
 		a.term.println(strings.Repeat(" ", 11+3+7+3) + "hint: " + r.Hint)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -228,7 +229,7 @@ func extremes(streams []pingResult, of func(pingResult) *float64) *pingExtremes 
 		n++
 	}
 	if e != nil {
-		e.Avg /= n
+		e.Avg = math.Round(e.Avg/n*1000) / 1000
 	}
 	return e
 }

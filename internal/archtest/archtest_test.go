@@ -39,7 +39,7 @@ var topLevel = []string{
 var mayImport = map[string][]string{
 	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster", "internal/doctor"},
 	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/netwatch", "internal/wire"},
-	"internal/doctor":              {"hubclient"}, // checks what hubclient's users will meet
+	"internal/doctor":              {"hubclient", "internal/wire"}, // checks what hubclient's users will meet
 	"hubclient":                    {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/stream":              {"internal/wire", "internal/backoff", "internal/stream/resume"},
 	"internal/stream/resume":       {"internal/wire"},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/farportio/farport/hubclient"
+	"github.com/farportio/farport/internal/wire"
 )
 
 const (
@@ -20,6 +21,9 @@ const (
 	farewellWait = 5 * time.Second
 	// maxFarewell bounds what a target may send before it closes, in bytes.
 	maxFarewell = 1 << 20
+
+	// endWait bounds the wait for the other end to know that a stream is over.
+	endWait = 2 * time.Second
 
 	// rateTime and rateBytes bound how long and how much Rate sends, rateWait the wait for
 	// the last of it.
@@ -54,8 +58,8 @@ func Measure(ctx context.Context, open Open) (Trip, error) {
 		return t, err
 	}
 	t.Setup = time.Since(began)
-	defer s.Close()
-	defer context.AfterFunc(ctx, func() { s.Close() })()
+	defer end(s)
+	defer context.AfterFunc(ctx, func() { s.Abort(wire.EndAborted) })()
 	greeting := make([]byte, 256)
 	_ = s.SetReadDeadline(time.Now().Add(greetingWait)) // shows in the read
 	n, err := s.Read(greeting)
@@ -79,6 +83,7 @@ func Measure(ctx context.Context, open Open) (Trip, error) {
 	case ctx.Err() != nil:
 		return t, context.Cause(ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded) || n64 == maxFarewell:
+		s.Abort(wire.EndAborted)
 		return t, nil
 	}
 	if err := lost(err); err != nil {
@@ -86,6 +91,18 @@ func Measure(ctx context.Context, open Open) (Trip, error) {
 	}
 	t.RoundTrip = took
 	return t, nil
+}
+
+// end closes s and waits until the other end knows, or else it sees a stream that was lost
+// when the process ends.
+func end(s hubclient.Stream) {
+	s.Close()
+	if e, ok := s.(interface{ Ended() <-chan struct{} }); ok {
+		select {
+		case <-e.Ended():
+		case <-time.After(endWait):
+		}
+	}
 }
 
 // lost is err if the stream was lost, nil if the target has only closed or reset it.
@@ -112,8 +129,8 @@ func Rate(ctx context.Context, open Open) (perSecond float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer s.Close()
-	defer context.AfterFunc(ctx, func() { s.Close() })()
+	defer end(s)
+	defer context.AfterFunc(ctx, func() { s.Abort(wire.EndAborted) })()
 	began := time.Now()
 	_ = s.SetDeadline(began.Add(rateWait)) // shows in reads and writes
 	sent := make(chan int64, 1)
@@ -121,7 +138,7 @@ func Rate(ctx context.Context, open Open) (perSecond float64, err error) {
 	got, err := io.Copy(io.Discard, s)
 	took := time.Since(began)
 	if err != nil {
-		s.Close() // the sender ends
+		s.Abort(wire.EndAborted) // the sender ends
 	}
 	all := <-sent
 	switch {
