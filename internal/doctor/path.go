@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,6 +20,8 @@ const (
 	// good for an hour. Source: docs/protocol.md, SAS tokens.
 	clockGrace = 5 * time.Minute
 	clockMost  = time.Hour + clockGrace
+	// clockBlur is what the hub's whole seconds cannot tell.
+	clockBlur = 2 * time.Second
 	// soonExpired is how long before its end a certificate is warned of. Source:
 	// docs/security.md, T25.
 	soonExpired = 30 * 24 * time.Hour
@@ -78,7 +81,7 @@ func handshake(ctx context.Context, p *hubclient.Path, trust string) (Result, er
 	leaf := state.PeerCertificates[0]
 	left := time.Until(leaf.NotAfter)
 	r := Result{Detail: fmt.Sprintf("%s, certificate by %s, trusted by %s, good until %s",
-		tls.VersionName(state.Version), strconv.Quote(leaf.Issuer.CommonName), trust, leaf.NotAfter.UTC().Format(time.DateOnly))}
+		tls.VersionName(state.Version), strconv.Quote(cmp.Or(leaf.Issuer.CommonName, leaf.Issuer.String())), trust, leaf.NotAfter.UTC().Format(time.DateOnly))}
 	if left < soonExpired {
 		r.Status, r.Hint = Warning, "the hub's operator has to replace its certificate by then"
 	}
@@ -105,7 +108,10 @@ func clock(ctx context.Context, p *hubclient.Path) (Result, error) {
 	case apart > clockGrace:
 		return Result{Status: Warning, Detail: text, Hint: mend}, nil
 	}
-	return Result{Detail: fmt.Sprintf("%s apart; an HTTPS request took %s there and back", apart, short(c.RoundTrip))}, nil
+	if apart <= clockBlur {
+		text = "this machine's clock is in step with the hub's"
+	}
+	return Result{Detail: text + "; an HTTPS request took " + short(c.RoundTrip) + " there and back"}, nil
 }
 
 func upgrade(ctx context.Context, p *hubclient.Path) (Result, error) {
