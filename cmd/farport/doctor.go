@@ -184,7 +184,7 @@ func judgeCheck(err error) (code int, hint string) {
 	if p, ok := errors.AsType[*doctor.Problem](err); ok {
 		hint = p.Hint
 	}
-	return code, hint
+	return code, strings.TrimSuffix(hint, orDoctor)
 }
 
 // printCheck prints a line, and one more with what to do about it.
