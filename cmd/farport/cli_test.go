@@ -245,7 +245,7 @@ func TestEvents(t *testing.T) {
 	}
 	want := `farport: device "pi-1" connected to hub
 farport: warning: hub is not reachable; trying again
-farport: hint: check host name and port in the connection string, the network, and that "farport serve" is running
+farport: hint: check host name and port in the connection string, the network, and that "farport serve" is running, or run "farport doctor"
 farport: device "pi-1" connected to hub
 farport: stream 1 opened: pi-1 ("a\x1b[2J") to 127.0.0.1:22
 farport: stream 1 waits: pi-1 ("a b"), connection lost, up to 5m0s for it to return

@@ -40,6 +40,7 @@ func TestEndToEnd(t *testing.T) {
 		{"stream lost", streamLost},
 		{"device disabled in mid-session", deviceDisabled},
 		{"signals", signals},
+		{"doctor and ping", doctorAndPing},
 		{"quickstart", quickstart},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, binary) })

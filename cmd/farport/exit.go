@@ -84,10 +84,13 @@ type verdict struct {
 	hint   string
 }
 
+// orDoctor ends the hint where "farport doctor" can tell more.
+const orDoctor = `, or run "farport doctor"`
+
 // verdicts are asked in order.
 var verdicts = []verdict{
 	{hubclient.ErrUnauthorized, exitUnauthorized, "check the shared access key or certificate, whether its policy or device may do this, and this machine's clock"},
-	{hubclient.ErrDeviceOffline, exitDevice, `start "farport device-proxy" on the device`},
+	{hubclient.ErrDeviceOffline, exitDevice, `start "farport device-proxy" on the device` + orDoctor},
 	{hubclient.ErrDeviceNotFound, exitDevice, `"farport device list" shows the devices, "farport device list ID" the modules of one; IDs are case-sensitive`},
 	{hubclient.ErrDeviceExists, exitFailed, `"farport device show ID" shows it; "farport device renew-key ID" gives it a new key`},
 	{hubclient.ErrCANotFound, exitFailed, `"farport ca list" shows the CAs`},
@@ -96,7 +99,7 @@ var verdicts = []verdict{
 	{hubclient.ErrThrottled, exitFailed, "wait a moment and try again"},
 	{hubclient.ErrForeignEndpoint, exitFailed, "if streams may go to that host, name it with --streaming-host"},
 	{hubclient.ErrBadName, exitUsage, "IDs have 1 to 128 letters, digits and some punctuation; stream names letters, digits and -._~"},
-	{hubclient.ErrHubUnreachable, exitHub, `check host name and port in the connection string, the network, and that "farport serve" is running`},
+	{hubclient.ErrHubUnreachable, exitHub, `check host name and port in the connection string, the network, and that "farport serve" is running` + orDoctor},
 	{hubclient.ErrTimeout, exitTimeout, "the device may be stuck or its network slow; try again, or wait longer with --response-timeout"},
 	{hub.ErrInUse, exitFailed, `another "farport serve" uses this data dir: stop it, or name another one with --data-dir`},
 	{syscall.EADDRINUSE, exitFailed, "choose another port; port 0 picks a free one"},

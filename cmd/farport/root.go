@@ -87,6 +87,7 @@ with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
 		newServe(a), newDeviceProxy(a), newServiceProxy(a),
 		newSSH(a), newSSHConfig(a), newSSHKnownHosts(a),
 		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a),
+		newDoctor(a), newPing(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),
 	)
 	return root

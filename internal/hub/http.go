@@ -72,7 +72,7 @@ var routes = []route{
 	{"PUT", "/devices/{id}/modules/{module}", registry.RegistryWrite, (*Hub).putIdentity},
 	{"DELETE", "/devices/{id}/modules/{module}", registry.RegistryWrite, (*Hub).deleteIdentity},
 	{"GET", "/statistics/devices", registry.RegistryRead, (*Hub).deviceStatistics},
-	{"GET", "/statistics/service", registry.ServiceConnect | registry.RegistryRead, (*Hub).serviceStatistics},
+	{"GET", wire.PathStatistics, registry.ServiceConnect | registry.RegistryRead, (*Hub).serviceStatistics},
 	{"GET", "/twins/{id}", registry.ServiceConnect, (*Hub).getTwin},
 	{"PATCH", "/twins/{id}", registry.ServiceConnect, (*Hub).changeTwin},
 	{"PUT", "/twins/{id}", registry.ServiceConnect, (*Hub).changeTwin},

@@ -58,6 +58,8 @@ const (
 	// PathCAs lists the CAs that vouch for devices, and takes new ones. farport's own:
 	// Azure has that in its management API only.
 	PathCAs = "/certificates"
+	// PathStatistics counts the devices that are connected.
+	PathStatistics = "/statistics/service"
 	// PathHealth and PathCA are public.
 	PathHealth = "/healthz"
 	PathCA     = "/ca.pem"
