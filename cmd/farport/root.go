@@ -84,7 +84,7 @@ with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd.Flags()) }
 	root.AddCommand(
 		newServe(a), newDeviceProxy(a), newServiceProxy(a),
-		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a),
+		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a), newHub(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),
 	)
 	return root
