@@ -213,7 +213,13 @@ func (a *app) checkMode(f *os.File) error {
 	return nil
 }
 
+// readLimited reads all there is but the white space around it.
 func readLimited(r io.Reader, name string, limit int64) (string, error) {
+	text, err := readWhole(r, name, limit)
+	return strings.TrimSpace(text), err
+}
+
+func readWhole(r io.Reader, name string, limit int64) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return "", usage("read %s: %w", name, err)
@@ -221,7 +227,7 @@ func readLimited(r io.Reader, name string, limit int64) (string, error) {
 	if int64(len(text)) > limit {
 		return "", usage("%s is longer than %d bytes", name, limit)
 	}
-	return strings.TrimSpace(string(text)), nil
+	return string(text), nil
 }
 
 // clientOptions are what hubclient needs besides the connection string.
