@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -163,5 +164,31 @@ func TestConfigKeys(t *testing.T) {
 	}
 	for name := range names {
 		t.Errorf("--%s is a path: name it in docs/profiles.md and here", name)
+	}
+}
+
+// TestDocumentedConfigs reads the config files that docs/profiles.md shows.
+func TestDocumentedConfigs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/profiles.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n# \\S+, for: farport (\\S+) --config .*?```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d examples, want 2", len(blocks))
+	}
+	for _, b := range blocks {
+		app := &app{term: newTerminal(&bytes.Buffer{}, &bytes.Buffer{})}
+		command, _, err := newRoot(app).Find([]string{b[1]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := writeConfig(t, strings.TrimSuffix(strings.TrimPrefix(b[0], "```yaml\n"), "```"))
+		if err := command.ParseFlags([]string{"--config=" + path}); err != nil {
+			t.Fatal(err)
+		}
+		if err := app.configure(command.Flags()); err != nil {
+			t.Errorf("the example for %s: %v", b[1], err)
+		}
 	}
 }

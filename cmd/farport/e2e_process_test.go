@@ -26,6 +26,7 @@ const soon = 20 * time.Second
 // packages are Debian's for the real programs that tests use.
 var packages = map[string]string{
 	"bash": "bash", "ip": "iproute2", "nft": "nftables", "timeout": "coreutils",
+	"dbus-daemon": "dbus", "gnome-keyring-daemon": "gnome-keyring",
 	"scp": "openssh-client", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "sshd": "openssh-server",
 }
 
