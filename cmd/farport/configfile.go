@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,8 +62,7 @@ type configEntry struct {
 	values []*yaml.Node
 }
 
-// readConfig reads a file. One with a connection string in it has to be its owner's
-// alone to write, as any file with a secret.
+// readConfig reads a file. One with a secret in it has to be its owner's alone to write.
 func (a *app) readConfig(path string) (configFile, error) {
 	c := configFile{path: path}
 	f, err := os.Open(path)
@@ -76,12 +77,19 @@ func (a *app) readConfig(path string) (configFile, error) {
 	if err := c.parse(text); err != nil {
 		return c, err
 	}
-	for _, e := range c.entries {
-		if e.key == flagConnectionString {
-			return c, a.checkMode(f)
-		}
+	if slices.ContainsFunc(c.entries, configEntry.secret) {
+		err = a.checkMode(f)
 	}
-	return c, nil
+	return c, err
+}
+
+// secret tells of a connection string, or of a URL with a password, such as an HTTP
+// proxy's.
+func (e configEntry) secret() bool {
+	return e.key == flagConnectionString || slices.ContainsFunc(e.values, func(v *yaml.Node) bool {
+		u, err := url.Parse(v.Value)
+		return err == nil && u.User != nil
+	})
 }
 
 func (c *configFile) parse(text string) error {

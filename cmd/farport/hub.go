@@ -177,6 +177,19 @@ func (a *app) completeHubs(_ *cobra.Command, args []string, _ string) ([]string,
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeHubFlags teaches the shell the values of every --hub.
+func (a *app) completeHubFlags(cmd *cobra.Command) {
+	if cmd.Flags().Lookup(flagHub) != nil {
+		// It fails only for a flag that the command does not have.
+		_ = cmd.RegisterFlagCompletionFunc(flagHub, func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+			return a.completeHubs(cmd, nil, begun)
+		})
+	}
+	for _, sub := range cmd.Commands() {
+		a.completeHubFlags(sub)
+	}
+}
+
 type hubRemoveOptions struct{ force bool }
 
 func (o *hubRemoveOptions) addFlags(flags *pflag.FlagSet) {

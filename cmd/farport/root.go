@@ -88,6 +88,7 @@ also read a file, --config, over which both win.`
 		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a), newHub(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),
 	)
+	a.completeHubFlags(root)
 	return root
 }
 

@@ -11,10 +11,20 @@ import (
 	"github.com/farportio/farport/internal/profile"
 )
 
-// hubs are the stored hubs of this user. Files that others can write are refused.
+// hubs are the stored hubs of this user. What others can write is refused, be it a file
+// or the folder. The error is errNoConfig for a user without a home.
 func (a *app) hubs() (profile.Store, error) {
 	dir, err := configDir(a.lookup, runtime.GOOS)
-	return profile.Store{Dir: dir, Check: func(f *os.File) error { return a.checkMode(f) }}, err
+	store := profile.Store{Dir: dir, Check: a.checkMode}
+	if err != nil || runtime.GOOS == "windows" {
+		return store, err
+	}
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o022 != 0 {
+		err := usage("the folder %s can be written by others (mode %#o)", dir, info.Mode().Perm())
+		err.hint = "check what is in it, then: chmod 700 " + shellWord(dir)
+		return store, err
+	}
+	return store, nil
 }
 
 // storedHub is the one that --hub names, or else the current one. It is nil when there
@@ -24,14 +34,13 @@ func (a *app) storedHub(o *credentialOptions) (*profile.Profile, error) {
 		return nil, nil
 	}
 	store, err := a.hubs()
-	if o.hub == "" {
-		if err != nil {
-			return nil, nil // a user without a home has no current hub
-		}
-		return currentHub(store)
-	}
-	if err != nil {
+	switch {
+	case o.hub == "" && errors.Is(err, errNoConfig):
+		return nil, nil // and so there is no current one
+	case err != nil:
 		return nil, err
+	case o.hub == "":
+		return currentHub(store)
 	}
 	p, err := store.Load(o.hub)
 	if errors.Is(err, profile.ErrNotFound) {
