@@ -157,10 +157,14 @@ func (a *app) stringToStore(ctx context.Context, o *credentialOptions, name stri
 // they type.
 func (a *app) ask(ctx context.Context, question string) (string, error) {
 	f, ok := a.in.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if !ok {
 		return readLimited(a.in, "standard input", maxSecretFile)
 	}
-	state, err := term.GetState(int(f.Fd()))
+	tty := int(f.Fd())
+	if !term.IsTerminal(tty) {
+		return readLimited(a.in, "standard input", maxSecretFile)
+	}
+	state, err := term.GetState(tty)
 	if err != nil {
 		return "", err
 	}
@@ -171,7 +175,7 @@ func (a *app) ask(ctx context.Context, question string) (string, error) {
 	}
 	answers := make(chan answer, 1)
 	go func() { // ends with the line, or the process
-		text, err := term.ReadPassword(int(f.Fd()))
+		text, err := term.ReadPassword(tty)
 		answers <- answer{text, err}
 	}()
 	select {
@@ -180,6 +184,6 @@ func (a *app) ask(ctx context.Context, question string) (string, error) {
 		return string(got.text), got.err
 	case <-ctx.Done():
 		fmt.Fprintln(a.term)
-		return "", errors.Join(errors.New("interrupted: nothing is stored"), term.Restore(int(f.Fd()), state))
+		return "", errors.Join(errors.New("interrupted: nothing is stored"), term.Restore(tty, state))
 	}
 }

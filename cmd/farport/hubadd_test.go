@@ -17,13 +17,14 @@ type typist struct {
 	t      *testing.T
 	screen *os.File
 	tty    *os.File
+	fd     int // tty's
 	env    lookup
 	seen   string
 }
 
 func newTypist(t *testing.T) *typist {
 	screen, tty := openPTY(t)
-	return &typist{t: t, screen: screen, tty: tty, env: environment(map[string]string{"XDG_CONFIG_HOME": t.TempDir()})}
+	return &typist{t: t, screen: screen, tty: tty, fd: int(tty.Fd()), env: environment(map[string]string{"XDG_CONFIG_HOME": t.TempDir()})}
 }
 
 // start runs farport on the terminal. The channel gets its exit code.
@@ -67,7 +68,7 @@ func (y *typist) wait(code <-chan int, want int) {
 // echoes tells whether the terminal shows what is typed.
 func (y *typist) echoes() bool {
 	y.t.Helper()
-	settings, err := unix.IoctlGetTermios(int(y.tty.Fd()), unix.TCGETS)
+	settings, err := unix.IoctlGetTermios(y.fd, unix.TCGETS)
 	if err != nil {
 		y.t.Fatal(err)
 	}
