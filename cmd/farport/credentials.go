@@ -22,6 +22,7 @@ import (
 const (
 	flagConnectionString     = "connection-string"
 	flagConnectionStringFile = "connection-string-file"
+	flagHub                  = "hub"
 	// standardInput is the file name that means it.
 	standardInput = "-"
 	// maxSecretFile bounds a file with a connection string, in bytes, and maxPEM
@@ -43,20 +44,35 @@ type credentialOptions struct {
 	connectionString     string
 	connectionStringFile string
 	caFile               string
+	hub                  string // the stored one's name
 
 	flags     *pflag.FlagSet
 	variables []string
 }
 
-// addFlags takes the further variables that the connection string may stand in.
+// addFlags takes the further variables that the connection string may stand in. Those
+// of a service have --hub too.
 func (o *credentialOptions) addFlags(flags *pflag.FlagSet, variables ...string) {
+	o.addGivenFlags(flags, variables...)
+	if !o.forService() {
+		exclusive(flags, flagConnectionString, flagConnectionStringFile)
+		return
+	}
+	flags.StringVar(&o.hub, flagHub, "", "use the hub that \"farport hub add\" has stored as `NAME`, not the current one")
+	exclusive(flags, flagConnectionString, flagConnectionStringFile, flagHub)
+}
+
+// addGivenFlags are those that have, or name, the credentials themselves.
+func (o *credentialOptions) addGivenFlags(flags *pflag.FlagSet, variables ...string) {
 	o.flags, o.variables = flags, variables
 	flags.StringVar(&o.connectionString, flagConnectionString, "", "how to reach the hub and sign in `STRING`; seen by others here, so rather use a file or $"+strings.Join(variables, ", $"))
 	flags.StringVar(&o.connectionStringFile, flagConnectionStringFile, "", "read the connection string from `FILE`; - is standard input")
 	flags.StringVar(&o.caFile, "ca-file", "", "trust the CA certificates in this PEM `FILE` instead of the system's")
 	alsoFrom(flags, flagConnectionString, variables...)
-	exclusive(flags, flagConnectionString, flagConnectionStringFile)
 }
+
+// forService tells whether a service or an operator is asked for, and not a device.
+func (o *credentialOptions) forService() bool { return o.variables[0] == serviceVariables[0] }
 
 // deviceString is the connection string of a device.
 func (a *app) deviceString(o *credentialOptions) (hubclient.ConnectionString, error) {
@@ -74,8 +90,8 @@ func (a *app) deviceString(o *credentialOptions) (hubclient.ConnectionString, er
 	return cs, nil
 }
 
-// serviceString is the connection string of a service or operator: the one given,
-// or that of a hub on this machine.
+// serviceString is the connection string of a service or operator: the one given, or
+// that of the hub named by --hub, of the current one, or of a hub on this machine.
 func (a *app) serviceString(o *credentialOptions) (hubclient.ConnectionString, error) {
 	cs, err := a.anyString(o)
 	if err == nil && cs.IsDevice() {
@@ -92,19 +108,22 @@ func (a *app) anyString(o *credentialOptions) (hubclient.ConnectionString, error
 	if err != nil || found {
 		return cs, err
 	}
+	if stored, err := a.storedHub(o); err != nil || stored != nil {
+		return a.openHub(stored, err)
+	}
 	dir, err := a.dataDir()
 	if err != nil {
 		return cs, o.missing()
 	}
-	profile := hub.ConnectionStringFile(dir, operatorPolicy)
-	text, err := a.readSecretFile(profile)
+	file := hub.ConnectionStringFile(dir, operatorPolicy)
+	text, err := a.readSecretFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return cs, o.missing()
 	}
 	if err != nil {
 		return cs, err
 	}
-	return parse(profile, text)
+	return parse(file, text)
 }
 
 // given is the connection string of flags and variables.
@@ -147,8 +166,8 @@ func parse(source, text string) (hubclient.ConnectionString, error) {
 func (o *credentialOptions) missing() error {
 	err := usage("no connection string")
 	err.hint = "set " + o.variables[0] + ", or name a file with --" + flagConnectionStringFile
-	if o.variables[0] == serviceVariables[0] {
-		err.hint += "; on the hub's own machine FARPORT_DATA_DIR says where its data dir is"
+	if o.forService() {
+		err.hint += "; \"farport hub add NAME\" stores it for good; on the hub's own machine FARPORT_DATA_DIR says where its data dir is"
 	}
 	return err
 }
@@ -194,7 +213,13 @@ func (a *app) checkMode(f *os.File) error {
 	return nil
 }
 
+// readLimited reads all there is but the white space around it.
 func readLimited(r io.Reader, name string, limit int64) (string, error) {
+	text, err := readWhole(r, name, limit)
+	return strings.TrimSpace(text), err
+}
+
+func readWhole(r io.Reader, name string, limit int64) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return "", usage("read %s: %w", name, err)
@@ -202,24 +227,39 @@ func readLimited(r io.Reader, name string, limit int64) (string, error) {
 	if int64(len(text)) > limit {
 		return "", usage("%s is longer than %d bytes", name, limit)
 	}
-	return strings.TrimSpace(string(text)), nil
+	return string(text), nil
 }
 
 // clientOptions are what hubclient needs besides the connection string.
 func (a *app) clientOptions(o *credentialOptions, streams streamOptions) (hubclient.Options, error) {
 	options := hubclient.Options{StreamingHosts: streams.hosts, ResumeWindow: streams.resumeWindow(), Logger: a.logger(slog.LevelWarn)}
+	text, err := a.caCertificates(o)
+	if err != nil || text == "" {
+		return options, err
+	}
+	options.RootCAs = x509.NewCertPool()
+	options.RootCAs.AppendCertsFromPEM([]byte(text))
+	return options, nil
+}
+
+// caCertificates are what to trust instead of the system's, in PEM: those of --ca-file,
+// or else of the stored hub. "" is none.
+func (a *app) caCertificates(o *credentialOptions) (string, error) {
 	if o.caFile == "" {
-		return options, nil
+		stored, err := a.storedHub(o)
+		if err != nil || stored == nil {
+			return "", err
+		}
+		return stored.CA, nil
 	}
 	text, err := readPublicFile(o.caFile)
 	if err != nil {
-		return options, fmt.Errorf("--ca-file: %w", err)
+		return "", fmt.Errorf("--ca-file: %w", err)
 	}
-	options.RootCAs = x509.NewCertPool()
-	if !options.RootCAs.AppendCertsFromPEM([]byte(text)) {
-		return options, usage("--ca-file %s: has no certificate in PEM", o.caFile)
+	if !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
+		return "", usage("--ca-file %s: has no certificate in PEM", o.caFile)
 	}
-	return options, nil
+	return text, nil
 }
 
 // service is a client for operators. The caller closes it.

@@ -27,8 +27,8 @@ A device may have modules: identities of their own, written DEVICE/MODULE, each 
 a connection of its own. They let several programs on one device connect at once,
 such as a proxy beside the client that sends telemetry.
 
-The connection string comes from a flag, a variable or a file; on the hub's own
-machine, from the hub's data dir.`
+The connection string comes from a flag, a variable or a file, from a stored hub
+("farport hub"), or on the hub's own machine from the hub's data dir.`
 	cmd.Example = `  farport device create pi-1
   farport device connection-string pi-1
   farport device list

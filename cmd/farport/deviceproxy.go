@@ -35,7 +35,6 @@ type deviceProxyOptions struct {
 	streamOptions
 	eventOptions
 	target     string
-	host, port string // the quickstart's arguments, "" when not given
 	services   []string
 	maxStreams int
 	transport  string
@@ -58,6 +57,7 @@ func (o *deviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.noHostKeys, "no-host-keys", false, "do not tell the hub the public host keys of this device's sshd; forget those told before")
 	o.streamOptions.addFlags(flags)
 	o.eventOptions.addFlags(flags)
+	addConfigFlag(flags)
 	exclusive(flags, "target", "service")
 }
 
@@ -87,11 +87,15 @@ the Azure quickstarts, and so do their arguments: a variable wins over its argum
 a flag over both.`,
 		Example: `  farport device-proxy --connection-string-file /etc/farport/device.conn
   farport device-proxy --service ssh=127.0.0.1:22 --service rdp=127.0.0.1:3389
+  farport device-proxy --config /etc/farport/device.yaml
   farport device-proxy --connection-string-file device.conn --cert device.pem --key device.key`,
 		Args:        arguments("["+argumentConnectionString+"]", "[HOST]", "["+argumentPort+"]"),
 		Annotations: exitStatus(exitUsage, exitUnauthorized),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.take(a, args); err != nil {
+				return err
+			}
+			if err := a.configure(cmd.Flags()); err != nil {
 				return err
 			}
 			return runDeviceProxy(cmd.Context(), a, o)
@@ -101,11 +105,19 @@ a flag over both.`,
 	return cmd
 }
 
-// take takes over the quickstart's arguments.
+// take takes over the quickstart's variables and arguments.
 func (o *deviceProxyOptions) take(a *app, args []string) error {
-	o.host, o.port = argument(args, 1), argument(args, 2)
-	if err := checkPort(o.port, 1); err != nil {
+	if err := checkPort(argument(args, 2), 1); err != nil {
 		return err
+	}
+	host, _ := a.lookup("REMOTE_HOST_NAME")
+	port, _ := a.lookup("REMOTE_PORT")
+	host, port = cmp.Or(host, argument(args, 1)), cmp.Or(port, argument(args, 2))
+	if host != "" || port != "" {
+		target := net.JoinHostPort(cmp.Or(host, defaultTargetHost), cmp.Or(port, defaultTargetPort))
+		if err := a.fromArgument(o.flags, "target", "target", target); err != nil {
+			return err
+		}
 	}
 	return a.fromArgument(o.flags, flagConnectionString, argumentConnectionString, argument(args, 0))
 }
@@ -171,9 +183,8 @@ func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 		return options, err
 	}
 	if len(o.services) == 0 {
-		var err error
-		options.Target, err = o.onlyTarget(a.lookup)
-		return options, err
+		options.Target = cmp.Or(o.target, net.JoinHostPort(defaultTargetHost, defaultTargetPort))
+		return options, checkTarget(cmp.Or(setBy(o.flags, "target"), "--target"), options.Target)
 	}
 	options.Services = make(map[string]string)
 	for _, s := range o.services {
@@ -190,16 +201,4 @@ func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 		options.Services[name] = target
 	}
 	return options, nil
-}
-
-// onlyTarget is where every stream goes: the flag's target, or that of the Azure
-// quickstarts' variables and arguments, or the local sshd.
-func (o *deviceProxyOptions) onlyTarget(env lookup) (string, error) {
-	if o.target != "" {
-		return o.target, checkTarget("--target", o.target)
-	}
-	host, _ := env("REMOTE_HOST_NAME")
-	port, _ := env("REMOTE_PORT")
-	target := net.JoinHostPort(cmp.Or(host, o.host, defaultTargetHost), cmp.Or(port, o.port, defaultTargetPort))
-	return target, checkTarget("target", target)
 }

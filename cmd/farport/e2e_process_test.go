@@ -27,6 +27,7 @@ const soon = 20 * time.Second
 var packages = map[string]string{
 	"bash": "bash", "ip": "iproute2", "nft": "nftables", "timeout": "coreutils",
 	"ansible": "ansible-core", "rsync": "rsync", "sftp": "openssh-client",
+	"dbus-daemon": "dbus", "gnome-keyring-daemon": "gnome-keyring",
 	"scp": "openssh-client", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "sshd": "openssh-server",
 }
 

@@ -23,7 +23,7 @@ func variable(flag string) string {
 const (
 	annotationAlso     = "also"     // further variables, in order
 	annotationExcludes = "excludes" // flags that cannot stand beside it
-	annotationFrom     = "from"     // the variable it was set by
+	annotationFrom     = "from"     // the variable, or line of a file, that it was set by
 )
 
 // alsoFrom lets a flag be set by other programs' variables. Its own wins.
@@ -48,7 +48,8 @@ func annotate(f *pflag.Flag, key string, values []string) map[string][]string {
 	return f.Annotations
 }
 
-// setBy is the variable that a flag was set by, "" for the command line.
+// setBy is the variable, or line of a config file, that a flag was set by; "" for the
+// command line.
 func setBy(flags *pflag.FlagSet, flag string) string {
 	if from := flags.Lookup(flag).Annotations[annotationFrom]; len(from) > 0 {
 		return from[0]
@@ -76,13 +77,15 @@ func applyEnvironment(flags *pflag.FlagSet, env lookup) error {
 func unset(flags *pflag.FlagSet) []*pflag.Flag {
 	var open []*pflag.Flag
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name == "help" || f.Name == "version" || f.Changed || conflicts(flags, f) != "" {
-			return
+		if !neverSet(f) && !f.Changed && conflicts(flags, f) == "" {
+			open = append(open, f)
 		}
-		open = append(open, f)
 	})
 	return open
 }
+
+// neverSet is for the flags that are for the command line alone.
+func neverSet(f *pflag.Flag) bool { return f.Name == "help" || f.Name == "version" }
 
 // conflicts names a flag that is set and excludes f, "" when there is none.
 func conflicts(flags *pflag.FlagSet, f *pflag.Flag) string {

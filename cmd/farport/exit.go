@@ -13,6 +13,7 @@ import (
 	"github.com/farportio/farport/hubclient"
 	"github.com/farportio/farport/internal/credential"
 	"github.com/farportio/farport/internal/hub"
+	"github.com/farportio/farport/internal/profile"
 )
 
 // Exit codes. Scripts count on them.
@@ -36,7 +37,7 @@ var exitTexts = []struct {
 }{
 	{exitDone, "done"},
 	{exitFailed, "failed"},
-	{exitUsage, "bad usage: flag, argument or malformed connection string"},
+	{exitUsage, "bad usage: flag, argument, config file or malformed connection string"},
 	{exitUnauthorized, "the hub refused the credentials"},
 	{exitDevice, "the device is unknown, offline or disabled"},
 	{exitRefused, "the device, or its target, refused the stream"},
@@ -101,6 +102,9 @@ var verdicts = []verdict{
 	{hubclient.ErrBadName, exitUsage, "IDs have 1 to 128 letters, digits and some punctuation; stream names letters, digits and -._~"},
 	{hubclient.ErrHubUnreachable, exitHub, `check host name and port in the connection string, the network, and that "farport serve" is running` + orDoctor},
 	{hubclient.ErrTimeout, exitTimeout, "the device may be stuck or its network slow; try again, or wait longer with --response-timeout"},
+	{profile.ErrNotFound, exitFailed, `"farport hub list" shows the stored ones, "farport hub add NAME" stores one`},
+	{profile.ErrExists, exitFailed, "--force replaces it"},
+	{profile.ErrBadName, exitUsage, "it is a name of your own, such as work or customer-1"},
 	{hub.ErrInUse, exitFailed, `another "farport serve" uses this data dir: stop it, or name another one with --data-dir`},
 	{syscall.EADDRINUSE, exitFailed, "choose another port; port 0 picks a free one"},
 	{syscall.EADDRNOTAVAIL, exitFailed, "the address is not one of this machine's"},

@@ -66,7 +66,8 @@ come out at the device. It speaks the Device Streams protocol of Azure IoT Hub, 
 either proxy works with an Azure hub, and the hub with Azure's SDKs.
 
 Every flag can also be set by a variable: FARPORT_ and its name, in capitals and
-with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
+with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins. serve and the two proxies
+also read a file, --config, over which both win.`
 	root.Example = `  farport quickstart                         the whole of it on this machine
   farport serve --host hub.example.com       run the hub
   farport device create pi-1                 register a device
@@ -86,19 +87,25 @@ with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
 	root.AddCommand(
 		newServe(a), newDeviceProxy(a), newServiceProxy(a),
 		newSSH(a), newSSHConfig(a), newSSHKnownHosts(a),
-		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a),
+		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a), newHub(a),
 		newDoctor(a), newPing(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),
 	)
+	a.completeHubFlags(root)
 	return root
 }
 
-// prepare completes the flags from the environment and sets up what depends on the
-// shared ones.
+// prepare completes the flags from the environment. Commands with a config file go on
+// with configure.
 func (a *app) prepare(flags *pflag.FlagSet) error {
 	if err := applyEnvironment(flags, a.lookup); err != nil {
 		return err
 	}
+	return a.settle()
+}
+
+// settle sets up what depends on the shared flags, as they are by now.
+func (a *app) settle() error {
 	if a.noColor {
 		a.term.noColor()
 	}

@@ -79,6 +79,7 @@ func runScripts(t *testing.T, dir string) {
 			}
 			env.Setenv("ECHO_PORT", port)
 			env.Setenv("XDG_DATA_HOME", filepath.Join(env.WorkDir, "data"))
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
 			env.Setenv(transcript, filepath.Join(env.WorkDir, ".transcript"))
 			env.Values[jobsKey{}] = make(map[string]*job)
 			env.Defer(func() { checkTranscript(t, env.WorkDir) })
@@ -175,7 +176,7 @@ func scriptRun(ts *testscript.TestScript, neg bool, args []string) {
 	name := args[0]
 	cmd := exec.Command(lookPath(ts, "farport"), args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"PATH", "HOME", "TMPDIR", "XDG_DATA_HOME", transcript, "FARPORT_DATA_DIR",
+	for _, v := range []string{"PATH", "HOME", "TMPDIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", transcript, "FARPORT_DATA_DIR", "FARPORT_HUB",
 		"PROXY_PORT", "STREAMING_TARGET_DEVICE", "REMOTE_HOST_NAME", "REMOTE_PORT"} {
 		if value := ts.Getenv(v); value != "" {
 			cmd.Env = append(cmd.Env, v+"="+value)

@@ -57,6 +57,7 @@ func (o *serveOptions) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "most streams at once; 0 is the hub's own limit")
 	flags.IntVar(&o.maxStreamsPerDevice, "max-streams-per-device", 0, "most streams to one device; 0 is the hub's own limit")
 	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", hub.DefaultShutdownGrace, "how long open streams may go on when the hub is told to stop")
+	addConfigFlag(flags)
 }
 
 func newServe(a *app) *cobra.Command {
@@ -78,10 +79,16 @@ or Ctrl-C stops it: open streams get --shutdown-grace. SIGHUP reads the certific
 files again.`,
 		Example: `  farport serve --host hub.example.com
   farport serve --listen 127.0.0.1:8443 --mqtt-listen off --data-dir ./hub
-  farport serve --host hub.example.com --tls files --tls-cert cert.pem --tls-key key.pem`,
+  farport serve --host hub.example.com --tls files --tls-cert cert.pem --tls-key key.pem
+  farport serve --config /etc/farport/hub.yaml`,
 		Args:        arguments(),
 		Annotations: exitStatus(exitUsage),
-		RunE:        func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), a, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.configure(cmd.Flags()); err != nil {
+				return err
+			}
+			return runServe(cmd.Context(), a, o)
+		},
 	}
 	o.addFlags(cmd.Flags())
 	return cmd

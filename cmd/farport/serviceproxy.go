@@ -49,6 +49,7 @@ func (o *serviceProxyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.maxStreams, "max-streams", proxy.DefaultServiceStreams, "most streams at once")
 	o.streamOptions.addFlags(flags)
 	o.eventOptions.addFlags(flags)
+	addConfigFlag(flags)
 	alsoFrom(flags, "device", "STREAMING_TARGET_DEVICE", "DEVICE_ID")
 	alsoFrom(flags, "listen", "PROXY_PORT", "LOCAL_PORT")
 	exclusive(flags, "listen", "stdio")
@@ -85,6 +86,9 @@ its argument, a flag over both.`,
 			exitHub, exitLost),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.take(a, args); err != nil {
+				return err
+			}
+			if err := a.configure(cmd.Flags()); err != nil {
 				return err
 			}
 			return runServiceProxy(cmd.Context(), a, o)

@@ -37,13 +37,14 @@ var topLevel = []string{
 // mayImport lists, for each package, the packages of ours that it may import, tests
 // aside. A package that is not here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster", "internal/hostkey", "internal/sshconfig", "internal/doctor"},
+	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster", "internal/hostkey", "internal/sshconfig", "internal/doctor", "internal/profile"},
 	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/netwatch", "internal/wire"},
 	"internal/doctor":              {"hubclient", "internal/wire"}, // checks what hubclient's users will meet
 	"hubclient":                    {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/stream":              {"internal/wire", "internal/backoff", "internal/stream/resume"},
 	"internal/stream/resume":       {"internal/wire"},
-	"internal/hub":                 {"internal/wire", "internal/credential", "internal/stream", "internal/hub/registry", "internal/hub/store", "internal/hub/rendezvous", "internal/hub/broker", "internal/hub/portal", "internal/hub/query"},
+	"internal/profile":             {"internal/credential", "internal/atomicfile"},
+	"internal/hub":                 {"internal/wire", "internal/atomicfile", "internal/credential", "internal/stream", "internal/hub/registry", "internal/hub/store", "internal/hub/rendezvous", "internal/hub/broker", "internal/hub/portal", "internal/hub/query"},
 	"internal/hub/registry":        {"internal/wire", "internal/credential", "internal/stream", "internal/hub/store"},
 	"internal/hub/store":           {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/hub/store/storetest": {"internal/hub/store"},
@@ -93,6 +94,7 @@ var homes = map[string][]string{
 	"github.com/coreos/go-systemd/v22":    {"cmd/farport"},
 	"github.com/kardianos/service":        {"cmd/farport"},
 	"github.com/zalando/go-keyring":       {"cmd/farport"},
+	"golang.org/x/term":                   {"cmd/farport"}, // asks without echo; progressbar has it in the binary already
 	// For tests alone.
 	"github.com/spf13/cobra/doc":        nil,
 	"github.com/rogpeppe/go-internal":   nil,

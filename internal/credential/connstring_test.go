@@ -321,3 +321,25 @@ func FuzzConnectionString(f *testing.F) {
 		}
 	})
 }
+
+func TestSplit(t *testing.T) {
+	signature := "SharedAccessSignature sr=h&sig=c2VjcmV0" + strings.Repeat("c2Vj", 8) + "cmU%3D&se=1&skn=service"
+	for text, want := range map[string]string{
+		"HostName=h:8443;SharedAccessKeyName=service;SharedAccessKey=c2VjcmV0":      "SharedAccessKey=c2VjcmV0",
+		"HostName=h;DeviceId=d;ModuleId=m;SharedAccessKey=c2VjcmV0":                 "SharedAccessKey=c2VjcmV0",
+		"HostName=h;SharedAccessSignature=" + signature + ";GatewayHostName=g.test": "SharedAccessSignature=" + signature,
+		"HostName=h;DeviceId=d;x509=true":                                           "",
+	} {
+		c, err := ParseConnectionString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest, secret := c.Split()
+		if secret.Reveal() != want || strings.Contains(rest, "c2VjcmV0") {
+			t.Errorf("%s: %q and %q", text, rest, secret.Reveal())
+		}
+		if joined, err := Join(rest, secret); err != nil || joined != c {
+			t.Errorf("%s: joined %v, %v", text, joined, err)
+		}
+	}
+}

@@ -94,3 +94,21 @@ func (c ConnectionString) SAS(expires time.Time) (Secret, error) {
 	}
 	return Sign(resource, c.SharedAccessKeyName, c.SharedAccessKey, expires), nil
 }
+
+// Split parts c from its one secret, which a keyring may hold: joined by Join they are
+// c again. With X.509 there is no secret.
+func (c ConnectionString) Split() (rest string, secret Secret) {
+	var only string
+	switch {
+	case !c.SharedAccessKey.IsZero():
+		only = partSharedAccessKey + "=" + c.SharedAccessKey.Reveal()
+	case c.SharedAccessSignature != "":
+		only = partSharedAccessSignature + "=" + c.SharedAccessSignature.Reveal()
+	}
+	return c.text("", ""), Secret(only)
+}
+
+// Join parses what Split has parted. Its errors are *FormatError.
+func Join(rest string, secret Secret) (ConnectionString, error) {
+	return ParseConnectionString(rest + ";" + secret.Reveal())
+}

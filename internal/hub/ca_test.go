@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/farportio/farport/internal/atomicfile"
 )
 
 // newCA makes a CA with its key in a file.
@@ -180,7 +182,7 @@ func TestRenewAtStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(d.file(fileServer), encodeCert(short.Raw, d.ca.cert.Raw), 0o644); err != nil {
+	if err := atomicfile.Write(d.file(fileServer), encodeCert(short.Raw, d.ca.cert.Raw), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	renewed, err := d.serverCertificate([]string{"a.example.test"}, nil)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/farportio/farport/internal/atomicfile"
 	"github.com/farportio/farport/internal/credential"
 	"github.com/farportio/farport/internal/hub/registry"
 	"github.com/farportio/farport/internal/hub/store"
@@ -109,7 +110,7 @@ func makeStore(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 // publish gives a file its name. Another process that was faster keeps it.
@@ -139,10 +140,10 @@ func (d *dataDir) openCA() error {
 		return fmt.Errorf("make private CA: %w", err)
 	}
 	d.ca.cert = cert
-	if err := writeFile(d.file(fileCAKey), key, 0o600); err != nil {
+	if err := atomicfile.Write(d.file(fileCAKey), key, 0o600); err != nil {
 		return err
 	}
-	return writeFile(d.file(fileCA), encodeCert(cert.Raw), 0o644)
+	return atomicfile.Write(d.file(fileCA), encodeCert(cert.Raw), 0o644)
 }
 
 // checkCA takes the CA's certificate as it was read. Its key may be kept elsewhere
@@ -204,7 +205,7 @@ func (d *dataDir) makeServer(hosts []string, before *tls.Certificate) (*tls.Cert
 	if err != nil {
 		return nil, err
 	}
-	return cert, writeFile(d.file(fileServer), encodeCert(cert.Certificate...), 0o644)
+	return cert, atomicfile.Write(d.file(fileServer), encodeCert(cert.Certificate...), 0o644)
 }
 
 // writeServerKey writes a new key. A certificate that is there is another key's.
@@ -216,7 +217,7 @@ func (d *dataDir) writeServerKey(key crypto.PrivateKey) error {
 	if err := os.Remove(d.file(fileServer)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return writeFile(d.file(fileServerKey), text, 0o600)
+	return atomicfile.Write(d.file(fileServerKey), text, 0o600)
 }
 
 // writeConnectionStrings writes a file per policy. hostName may carry a port;
@@ -234,7 +235,7 @@ func (d *dataDir) writeConnectionStrings(ctx context.Context, hostName, fingerpr
 		if err != nil {
 			return err
 		}
-		if err := writeFile(ConnectionStringFile(d.path, p.Name), []byte(text.Reveal()+"\n"), 0o600); err != nil {
+		if err := atomicfile.Write(ConnectionStringFile(d.path, p.Name), []byte(text.Reveal()+"\n"), 0o600); err != nil {
 			return err
 		}
 	}
@@ -250,37 +251,4 @@ func connectionString(p registry.Policy, hostName, fingerprint string) (credenti
 		return "", fmt.Errorf("host name %q: %w", hostName, err)
 	}
 	return credential.Secret(text), nil
-}
-
-// writeFile replaces a file as a whole: a reader sees the old content or the new,
-// also after a crash. Links are replaced, not followed.
-func writeFile(path string, data []byte, mode os.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // made with O_EXCL and 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
-		}
-	}()
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes a rename in the folder last. Not every file system can.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	_ = dir.Sync()
-	return dir.Close()
 }
