@@ -3,8 +3,8 @@
 // arguments into options and errors into words; the work is done by packages hub,
 // hubclient and proxy.
 //
-//	main.go  signals     root.go  command tree, shared flags     env.go  variables
-//	credentials.go  connection strings     terminal.go, meter.go  all output for people
+//	main.go  signals     root.go  command tree, shared flags     env.go, configfile.go  variables, files
+//	credentials.go, storedhub.go  connection strings     terminal.go, meter.go  all output for people
 //	exit.go  error to hint and exit code     the rest: one command per file
 package main
 
