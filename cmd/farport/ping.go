@@ -141,7 +141,7 @@ func (a *app) ping(ctx context.Context, o pingOptions, open doctor.Open, p *ping
 			}
 		}
 		t, err := doctor.Measure(ctx, open)
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return last
 		}
 		p.Streams = append(p.Streams, newPingResult(t, err))
