@@ -28,9 +28,10 @@ first is approved by that, and "farport ssh" and ssh with "farport ssh-config" r
 others. --approve takes the reported ones, and no others, from now on.
 
 Compare the fingerprints with those on the device before you approve.`,
-		Example:     "  farport device host-keys pi-1\n  farport device host-keys pi-1 --approve",
-		Args:        arguments("ID"),
-		Annotations: exitStatus(exitsOfOperator...),
+		Example:           "  farport device host-keys pi-1\n  farport device host-keys pi-1 --approve",
+		ValidArgsFunction: a.completeDevices,
+		Args:              arguments("ID"),
+		Annotations:       exitStatus(exitsOfOperator...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return runDeviceHostKeys(cmd.Context(), a, o)

@@ -56,9 +56,10 @@ echoes (--echo).
 With a device's connection string, on the device, it checks the device's way to the
 hub. A device has one connection only, so signing in would end the one of a
 device-proxy that runs: it is only tried with --login.`,
-		Example:     "  farport doctor\n  farport doctor pi-1 --service ssh\n  farport doctor pi-1 -o json",
-		Args:        arguments("[DEVICE]"),
-		Annotations: exitStatus(exitUsage, exitUnauthorized, exitDevice, exitRefused, exitTimeout, exitHub, exitLost),
+		Example:           "  farport doctor\n  farport doctor pi-1 --service ssh\n  farport doctor pi-1 -o json",
+		ValidArgsFunction: a.completeDevices,
+		Args:              arguments("[DEVICE]"),
+		Annotations:       exitStatus(exitUsage, exitUnauthorized, exitDevice, exitRefused, exitTimeout, exitHub, exitLost),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.device = argument(args, 0)
 			return runDoctor(cmd.Context(), a, o)

@@ -59,9 +59,10 @@ with Azure's hub, whose streams cannot be closed in one direction.
 
 A device that is offline is not waited for. The exit code is 0 if any stream could be
 opened, and after an interrupt; else that of the last failure.`,
-		Example:     "  farport ping pi-1\n  farport ping pi-1 --service ssh -c 10\n  farport ping pi-1 -o json",
-		Args:        arguments("DEVICE"),
-		Annotations: exitStatus(exitUsage, exitUnauthorized, exitDevice, exitRefused, exitTimeout, exitHub, exitLost),
+		Example:           "  farport ping pi-1\n  farport ping pi-1 --service ssh -c 10\n  farport ping pi-1 -o json",
+		ValidArgsFunction: a.completeDevices,
+		Args:              arguments("DEVICE"),
+		Annotations:       exitStatus(exitUsage, exitUnauthorized, exitDevice, exitRefused, exitTimeout, exitHub, exitLost),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.device = args[0]
 			return runPing(cmd.Context(), a, o)

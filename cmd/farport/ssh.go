@@ -52,6 +52,7 @@ approves it. A device that reports none is left to ssh's own known_hosts.
   farport ssh pi@pi-1 -- uptime
   farport ssh pi-1 -- -L 8080:localhost:80 -N
   farport ssh -l pi gateway/module`,
+		ValidArgsFunction: a.completeDevices,
 		Args: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			if dash > 1 || dash < 0 && len(args) > 1 {

@@ -94,7 +94,6 @@ var homes = map[string][]string{
 	"github.com/coreos/go-systemd/v22":    {"cmd/farport"},
 	"github.com/kardianos/service":        {"cmd/farport"},
 	"github.com/zalando/go-keyring":       {"cmd/farport"},
-	"golang.org/x/term":                   {"cmd/farport"}, // asks without echo; progressbar has it in the binary already
 	// For tests alone.
 	"github.com/spf13/cobra/doc":        nil,
 	"github.com/rogpeppe/go-internal":   nil,
