@@ -183,6 +183,9 @@ func addFlag(spec *sysservice.Spec, f *pflag.Flag) error {
 }
 
 func runDeviceServiceStatus(ctx context.Context, a *app, o outputOptions) error {
+	if err := oneOf("output", o.format, formatTable, formatJSON); err != nil {
+		return err
+	}
 	status, err := sysservice.New().Status(ctx)
 	if err != nil {
 		return serviceError("ask for the service", err)

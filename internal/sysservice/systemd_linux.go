@@ -215,7 +215,7 @@ type properties map[string]string
 
 func (m *Manager) show(ctx context.Context) (properties, error) {
 	out, err := m.run(ctx, "show", Name+".service", "--property="+
-		"LoadState,ActiveState,SubState,Result,StatusText,ActiveEnterTimestamp,InactiveEnterTimestamp,ExecMainStatus,NRestarts,FragmentPath")
+		"LoadState,ActiveState,SubState,Result,StatusText,ActiveEnterTimestamp,InactiveEnterTimestamp,ExecMainCode,ExecMainStatus,NRestarts,FragmentPath")
 	if err != nil {
 		return nil, err
 	}
@@ -236,12 +236,24 @@ func (p properties) status() Status {
 	case p["ActiveState"] == "active":
 		s.State, since = Running, p["ActiveEnterTimestamp"]
 	case p["ExecMainStatus"] != "" && p["ExecMainStatus"] != "0":
-		s.Detail = strings.TrimPrefix(p["SubState"]+", ", "dead, ") + "exit code " + p["ExecMainStatus"]
+		s.Detail = strings.TrimPrefix(p["SubState"]+", ", "dead, ") + p.how()
 	default:
 		s.Detail = p["SubState"]
 	}
 	s.Since, _ = time.Parse("Mon 2006-01-02 15:04:05 MST", since) // zero: never was
 	return s
+}
+
+// exited is the ExecMainCode of a process that was not killed; source: CLD_EXITED,
+// wait(2).
+const exited = "1"
+
+// how says how the last process ended.
+func (p properties) how() string {
+	if p["ExecMainCode"] != exited {
+		return "killed by signal " + p["ExecMainStatus"]
+	}
+	return "exit code " + p["ExecMainStatus"]
 }
 
 // ended says with what code the service ended after its start, nil if it did not.
@@ -250,7 +262,7 @@ func (p properties) ended() error {
 		return nil
 	}
 	code, err := strconv.Atoi(p["ExecMainStatus"])
-	if err != nil {
+	if err != nil || p["ExecMainCode"] != exited {
 		return fmt.Errorf("the service has failed (%s)", p["Result"])
 	}
 	return &EndedError{code}
