@@ -184,6 +184,7 @@ func (a *app) checkMode(f *os.File) error {
 	mode := info.Mode()
 	switch {
 	case runtime.GOOS == "windows" || !mode.IsRegular():
+	case a.fromSystemd(f.Name()): // made for us alone; the group's bits are those of an ACL
 	case mode.Perm()&0o022 != 0:
 		err := usage("%s can be written by others (mode %#o)", f.Name(), mode.Perm())
 		err.hint = "check what is in it, then: chmod 600 " + f.Name()
@@ -192,6 +193,13 @@ func (a *app) checkMode(f *os.File) error {
 		a.term.warn("%s can be read by others (mode %#o); mend it with: chmod 600 %[1]s", f.Name(), mode.Perm())
 	}
 	return nil
+}
+
+// fromSystemd reports whether a file is one that systemd has laid out for this service
+// (systemd.exec(5), LoadCredential=).
+func (a *app) fromSystemd(path string) bool {
+	dir, _ := a.lookup("CREDENTIALS_DIRECTORY")
+	return filepath.IsAbs(dir) && filepath.Dir(path) == filepath.Clean(dir)
 }
 
 func readLimited(r io.Reader, name string, limit int64) (string, error) {

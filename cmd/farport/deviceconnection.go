@@ -58,7 +58,12 @@ func stringOfDevice(ctx context.Context, hub *hubclient.Service, operator hubcli
 	if err != nil {
 		return hubclient.ConnectionString{}, err
 	}
-	cs := hubclient.ConnectionString{
+	return stringOf(d, operator, key)
+}
+
+// stringOf is stringOfDevice for an identity that is known.
+func stringOf(d hubclient.Identity, operator hubclient.ConnectionString, key string) (cs hubclient.ConnectionString, err error) {
+	cs = hubclient.ConnectionString{
 		HostName:        operator.HostName,
 		Port:            operator.Port,
 		GatewayHostName: operator.GatewayHostName,
@@ -71,7 +76,7 @@ func stringOfDevice(ctx context.Context, hub *hubclient.Service, operator hubcli
 		return cs, nil
 	}
 	if cs.SharedAccessKey, err = credential.ParseKey(keyOf(d, key)); err != nil {
-		return cs, fmt.Errorf("%s: %w", named(id), err)
+		return cs, fmt.Errorf("%s: %w", named(d.Name()), err)
 	}
 	return cs, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -13,12 +14,25 @@ type deviceCreateOptions struct {
 	deviceOptions
 	authenticationOptions
 	disabled bool
+	install  string // the shell that the line is for, "" for none
 }
+
+// flagInstallCommand asks for the line that makes a device of another machine.
+const flagInstallCommand = "install-command"
+
+// The values of --install-command.
+const (
+	shellPOSIX      = "sh"
+	shellPowerShell = "powershell"
+)
 
 func (o *deviceCreateOptions) addFlags(flags *pflag.FlagSet) {
 	o.deviceOptions.addFlags(flags)
 	o.authenticationOptions.addFlags(flags)
 	flags.BoolVar(&o.disabled, "disabled", false, "do not let the device connect yet")
+	flags.StringVar(&o.install, flagInstallCommand, "", "print only the line to paste on the device, for `sh|powershell`; it holds the key")
+	flags.Lookup(flagInstallCommand).NoOptDefVal = shellPOSIX
+	exclusive(flags, flagInstallCommand, "output")
 }
 
 func newDeviceCreate(a *app) *cobra.Command {
@@ -33,10 +47,16 @@ case-sensitive. When the ID is taken nothing is changed.
 
 Instead of with a key a device can sign in with a certificate: one of its own, which
 the hub knows by its thumbprint, or one that names the device as its CN and is signed
-by a CA that the hub knows ("farport ca add").`,
+by a CA that the hub knows ("farport ca add").
+
+--install-command prints one line and nothing else: pasted in a shell on the device,
+or in an administrator's PowerShell (--install-command=powershell), it makes the
+device-proxy there a service of the system. The line holds the key. It begins with a
+space, with which most shells do not keep it in their history.`,
 		Example: `  farport device create pi-1
   farport device create pi-1 --disabled -o json
   farport device create pi-1/ssh
+  farport device create pi-3 --install-command
   farport device create pi-2 --x509-thumbprint "$(openssl x509 -in pi-2.pem -noout -fingerprint -sha256 | cut -d= -f2)"`,
 		Args:        arguments("ID"),
 		Annotations: exitStatus(exitsOfOperator...),
@@ -65,9 +85,24 @@ func runDeviceCreate(ctx context.Context, a *app, o deviceCreateOptions) error {
 		}
 		d.Status = hubclient.StatusDisabled
 	}
-	return a.operate(&o.deviceOptions, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	if o.install != "" {
+		if err := oneOf(flagInstallCommand, o.install, shellPOSIX, shellPowerShell); err != nil {
+			return err
+		}
+		if hasCertificate(d) {
+			return usage("--%s is for devices with a key: the line cannot hold a certificate", flagInstallCommand)
+		}
+	}
+	return a.operate(&o.deviceOptions, func(hub *hubclient.Service, operator hubclient.ConnectionString) error {
 		created, err := hub.CreateDevice(ctx, d)
 		if err != nil {
+			return err
+		}
+		if o.install != "" {
+			cs, err := stringOf(created, operator, keyPrimary)
+			if err == nil {
+				a.term.println(installCommand(o.install, cs.Reveal()))
+			}
 			return err
 		}
 		o.showKeys = true
@@ -81,4 +116,14 @@ func runDeviceCreate(ctx context.Context, a *app, o deviceCreateOptions) error {
 		a.term.hint("%q prints what it needs to connect%s", "farport device connection-string "+o.id, besides)
 		return nil
 	})
+}
+
+// installCommand is the line that makes a service on the device. The connection string
+// goes through a pipe from a word of the shell itself: no process has it as an argument.
+func installCommand(shell, text string) string {
+	const install = "farport device-proxy install --connection-string-file -"
+	if shell == shellPowerShell {
+		return " '" + strings.ReplaceAll(text, "'", "''") + "' | " + install
+	}
+	return " printf '%s\\n' '" + strings.ReplaceAll(text, "'", `'\''`) + "' | sudo " + install
 }

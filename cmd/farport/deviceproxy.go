@@ -3,15 +3,18 @@ package main
 import (
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/farportio/farport/hubclient"
+	"github.com/farportio/farport/internal/sysservice"
 	"github.com/farportio/farport/proxy"
 )
 
@@ -74,6 +77,10 @@ hub refuses its credentials at the very first connect does it give up. A stream 
 loses its connection waits for --resume-window and goes on where it was, if both
 proxies and the hub are farport's; the TCP connection that it carries only pauses.
 
+"install" makes it a service of the system. It tells systemd that it is ready as soon
+as it has started, whether the hub can be reached or not, and in its status whether
+the hub has accepted it.
+
 The connection string comes best from a file or from
 $IOTHUB_DEVICE_CONNECTION_STRING. $REMOTE_HOST_NAME and $REMOTE_PORT work as in
 the Azure quickstarts, and so do their arguments: a variable wins over its argument,
@@ -87,10 +94,16 @@ a flag over both.`,
 			if err := o.take(a, args); err != nil {
 				return err
 			}
-			return runDeviceProxy(cmd.Context(), a, o)
+			return sysservice.Run(cmd.Context(), func(ctx context.Context, log io.Writer) error {
+				if log != nil {
+					a.term.err = log // nobody reads a service's standard error
+				}
+				return runDeviceProxy(ctx, a, o)
+			})
 		},
 	}
 	o.addFlags(cmd.Flags())
+	cmd.AddCommand(newDeviceInstall(a), newDeviceUninstall(a), newDeviceServiceStatus(a))
 	return cmd
 }
 
@@ -130,9 +143,30 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 	view := newStreamView(a, cs.Host(), "to")
 	options.DeviceID = hubclient.Target(cs)
 	options.Dial = func(ctx context.Context) (*hubclient.Device, error) { return hubclient.DialDevice(ctx, cs, dialing) }
-	options.Traffic, options.Events = &view.traffic, view.event
+	options.Traffic = &view.traffic
+	options.Events = func(e proxy.Event) {
+		view.event(e)
+		if status := systemdStatus(e, cs.Host()); status != "" {
+			tellSystemd(client.Logger, status)
+		}
+	}
 	defer view.show()()
+	// Ready means started: a hub that cannot be reached at boot is no reason for systemd to
+	// start it again, or to hold up others.
+	tellSystemd(client.Logger, daemon.SdNotifyReady+"\nSTATUS=connecting to "+cs.Host())
+	defer context.AfterFunc(ctx, func() { tellSystemd(client.Logger, daemon.SdNotifyStopping) })()
 	return proxy.RunDevice(ctx, options)
+}
+
+// systemdStatus is what systemd shows after an event, "" for no change.
+func systemdStatus(e proxy.Event, host string) string {
+	switch e.Kind {
+	case proxy.Connected:
+		return "STATUS=" + sysservice.Connected + host
+	case proxy.Retrying:
+		return "STATUS=" + oneLine(redact("not connected to "+host+": "+e.Err.Error()))
+	}
+	return ""
 }
 
 // proxyOptions checks the flags.

@@ -153,7 +153,9 @@ func oneOf(flag, value string, allowed ...string) error {
 const annotationExit = "exit-status"
 
 const usageTemplate = `Usage:
-  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+  {{if or (not .HasAvailableSubCommands) (ne .Use .Name)}}{{.UseLine}}{{end}}
+{{- if and .HasAvailableSubCommands (ne .Use .Name)}}
+  {{end}}{{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{end}}
 {{- if .HasExample}}
 
 Examples:

@@ -37,7 +37,7 @@ var topLevel = []string{
 // mayImport lists, for each package, the packages of ours that it may import, tests
 // aside. A package that is not here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster"},
+	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster", "internal/sysservice"},
 	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/netwatch", "internal/wire"},
 	"hubclient":                    {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/stream":              {"internal/wire", "internal/backoff", "internal/stream/resume"},
@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"internal/hubtest":             {"internal/hub", "internal/credential", "internal/wire"},
 	"internal/netwatch":            {},
 	"internal/skip":                {},
+	"internal/sysservice":          {},
 }
 
 // onlyTests are the packages of ours that only tests may import.
@@ -84,15 +85,17 @@ var homes = map[string][]string{
 	"github.com/schollz/progressbar/v3":   {"cmd/farport"},
 	"go.yaml.in/yaml/v3":                  {"cmd/farport"},
 	"github.com/coreos/go-systemd/v22":    {"cmd/farport"},
-	"github.com/kardianos/service":        {"cmd/farport"},
+	"github.com/kardianos/service":        {"internal/sysservice"},
 	"github.com/zalando/go-keyring":       {"cmd/farport"},
 	// For tests alone.
-	"github.com/spf13/cobra/doc":        nil,
-	"github.com/rogpeppe/go-internal":   nil,
-	"go.uber.org/goleak":                nil,
-	"golang.org/x/crypto/ssh":           nil,
-	"golang.org/x/net/nettest":          nil,
-	"golang.org/x/sys":                  nil,
+	"github.com/spf13/cobra/doc":      nil,
+	"github.com/rogpeppe/go-internal": nil,
+	"go.uber.org/goleak":              nil,
+	"golang.org/x/crypto/ssh":         nil,
+	"golang.org/x/net/nettest":        nil,
+	"golang.org/x/sys":                nil,
+	// Rights of a file with a secret, and whether somebody is an administrator.
+	"golang.org/x/sys/windows":          {"internal/sysservice"},
 	"github.com/nats-io/nats-server/v2": nil,
 	"github.com/Shopify/toxiproxy/v2":   nil,
 	"github.com/rs/zerolog":             nil, // toxiproxy asks for a logger of this kind
