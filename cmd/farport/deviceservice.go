@@ -47,6 +47,12 @@ cannot be started so: put it in /usr/local/bin first.
 		Args:        arguments(),
 		Annotations: exitStatus(exitUsage, exitUnauthorized),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.take(a, nil); err != nil {
+				return err
+			}
+			if err := a.configure(cmd.Flags()); err != nil {
+				return err
+			}
 			shared := cmd.InheritedFlags()
 			return runDeviceInstall(cmd.Context(), a, o, func(f *pflag.Flag) bool { return shared.Lookup(f.Name) == nil })
 		},
