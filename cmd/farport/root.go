@@ -83,7 +83,7 @@ with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins.`
 	a.addFlags(root.PersistentFlags())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd.Flags()) }
 	root.AddCommand(
-		newServe(a), newDeviceProxy(a), newServiceProxy(a),
+		newServe(a), newDeviceProxy(a), newServiceProxy(a), newRDP(a),
 		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),
 	)

@@ -37,7 +37,7 @@ var topLevel = []string{
 // mayImport lists, for each package, the packages of ours that it may import, tests
 // aside. A package that is not here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster"},
+	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster", "internal/rdp"},
 	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/netwatch", "internal/wire"},
 	"hubclient":                    {"internal/wire", "internal/credential", "internal/stream"},
 	"internal/stream":              {"internal/wire", "internal/backoff", "internal/stream/resume"},
