@@ -33,7 +33,8 @@ func newRDPConnect(a *app) *cobra.Command {
 it, and ends the forward with the client.
 
 The client is mstsc on Windows, Microsoft's Windows App on macOS, FreeRDP or Remmina on
-Linux; --client names another one, or its path: ` + strings.Join(rdp.Names(), ", ") + `.
+Linux; --client names another one, or the path of one:
+` + strings.Join(rdp.Names(), ", ") + `.
 What stands after -- is for the client, in its own words. The client asks for the
 password; farport never puts one on a command line.
 
