@@ -27,6 +27,9 @@ const soon = 20 * time.Second
 var packages = map[string]string{
 	"bash": "bash", "ip": "iproute2", "nft": "nftables", "timeout": "coreutils",
 	"scp": "openssh-client", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "sshd": "openssh-server",
+	"freerdp-shadow-cli": "freerdp2-shadow-x11", "winpr-hash": "winpr-utils", "xfreerdp": "freerdp2-x11",
+	"import": "imagemagick", "openbox": "openbox", "useradd": "passwd", "xdotool": "xdotool",
+	"xrdp": "xrdp", "xsetroot": "x11-xserver-utils", "Xvfb": "xvfb", "Xorg": "xorgxrdp",
 }
 
 // require returns the path of a real program. A test whose program is missing is
