@@ -19,6 +19,7 @@ func TestRDP(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "farport")
 	must(t, exec.Command("go", "build", "-o", binary, "."))
 	t.Run("sign in with NLA", func(t *testing.T) { signInWithNLA(t, binary) })
+	t.Run("whole desktop", func(t *testing.T) { wholeDesktop(t, binary) })
 }
 
 // display starts an X server with a window manager, and returns its DISPLAY.
