@@ -19,11 +19,11 @@ import (
 // desktopColour is the far desktop's, in a place that no window covers.
 const desktopColour = "#2A7F3C"
 
-// startDesktop is the session of the far user: one colour, and a window that keeps a
-// line that is typed into it.
+// startDesktop is the session of the far user: one colour, and a window that keeps the
+// last line that is typed into it.
 const startDesktop = `#!/bin/sh
 xsetroot -solid '` + desktopColour + `'
-xterm -geometry 80x5+20+20 -e sh -c 'read -r line; echo "$line" >typed' &
+xterm -geometry 80x10+20+20 -e sh -c 'while read -r line; do echo "$line" >typed; done' &
 exec openbox
 `
 
@@ -55,22 +55,22 @@ func wholeDesktop(t *testing.T, binary string) {
 
 	var window, seen string
 	eventually(t, "the window shows the far desktop", func() bool {
-		session.running(t)
 		text, err := onScreen(mouse, "search", "--onlyvisible", "--name", "FreeRDP").Output()
 		window = strings.TrimSpace(string(text))
 		if err != nil || window == "" {
-			return t.Failed()
+			return false
 		}
 		pixel, _ := onScreen(screenshot, "-silent", "-window", window, "-crop", "1x1+900+700", "-depth", "8", "txt:-").Output()
 		seen = string(pixel)
-		return t.Failed() || strings.Contains(seen, desktopColour)
+		return strings.Contains(seen, desktopColour)
 	})
 	t.Logf("at 900,700 there is %s", seen)
 
-	must(t, onScreen(mouse, "mousemove", "--window", window, "200", "100", "click", "1"))
-	must(t, onScreen(mouse, "type", "--delay", "50", "hello"))
-	must(t, onScreen(mouse, "key", "Return"))
+	// The far window comes after the colour: what is typed too early is lost.
 	eventually(t, "the far side has what was typed", func() bool {
+		must(t, onScreen(mouse, "mousemove", "--window", window, "200", "100", "click", "1"))
+		must(t, onScreen(mouse, "type", "--delay", "50", "hello"))
+		must(t, onScreen(mouse, "key", "Return"))
 		typed, _ := os.ReadFile(filepath.Join(d.home, "typed"))
 		return string(typed) == "hello\n"
 	})

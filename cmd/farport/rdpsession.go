@@ -107,7 +107,7 @@ func (s *rdpSession) runClient(ctx context.Context, address string) (handedOver 
 		if err != nil {
 			return false, err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }() // a temporary folder is no reason to fail
 		to.File = filepath.Join(dir, "device.rdp")
 		if err := os.WriteFile(to.File, rdp.File(to), 0o600); err != nil {
 			return false, err
