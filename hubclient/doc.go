@@ -59,6 +59,9 @@ func Target(cs ConnectionString) string { return wire.TargetName(cs.DeviceID, cs
 // SplitTarget takes a target's name apart; module is "" for a device.
 func SplitTarget(target string) (device, module string) { return wire.SplitTarget(target) }
 
+// ValidTarget reports whether name can be a target's: DEVICE or DEVICE/MODULE.
+func ValidTarget(name string) bool { return wire.ValidTarget(name) }
+
 // Identity is a device or module identity as the hub's registry has it. Its keys are
 // base64 text; it has them wherever the hub sent them, so mind where it is printed.
 type Identity = wire.Device

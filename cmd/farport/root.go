@@ -86,7 +86,7 @@ also read a file, --config, over which both win.`
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd.Flags()) }
 	root.AddCommand(
 		newServe(a), newDeviceProxy(a), newServiceProxy(a),
-		newSSH(a), newSSHConfig(a), newSSHKnownHosts(a),
+		newSSH(a), newSSHConfig(a), newSSHKnownHosts(a), newRDP(a),
 		newDevice(a), newDeviceStream(a), newCA(a), newSASToken(a), newHub(a),
 		newDoctor(a), newPing(a),
 		newQuickstart(a), newCompletion(a), newVersion(a),

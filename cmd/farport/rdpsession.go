@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/farportio/farport/hubclient"
+	"github.com/farportio/farport/internal/rdp"
+	"github.com/farportio/farport/proxy"
+)
+
+// handOverWithin is how soon a client ends that only hands over to one that runs:
+// nobody signs in and off again that fast.
+const handOverWithin = 3 * time.Second
+
+// rdpSession is a forward and the client on it.
+type rdpSession struct {
+	a      *app
+	o      rdpConnectOptions
+	client rdp.Client
+	view   *streamView
+
+	mu      sync.Mutex
+	failure error // of the last stream, where it is more than the client can know
+}
+
+// run makes the forward, and ends it with the client or with ctx.
+func (s *rdpSession) run(ctx context.Context, hub *hubclient.Service) error {
+	listeners, err := s.listen(hub)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	forwarding := make(chan error, 1)
+	go func() {
+		forwarding <- listeners.Run(ctx)
+		stop() // a client without a forward is of no use
+	}()
+	if s.client.Stay() != rdp.Stays { // the others ask their questions on the terminal
+		defer s.view.show()()
+	}
+	handedOver, err := s.runClient(ctx, listeners.Addrs()[0].String())
+	if handedOver {
+		s.a.term.notice("%s goes on by itself; the forward stays until Ctrl-C", s.client.Name)
+		return <-forwarding
+	}
+	stop()
+	broken := <-forwarding
+	if failure := s.failed(); err != nil && failure != nil {
+		err = failure // which is why the client failed
+	}
+	return errors.Join(err, broken)
+}
+
+// listen binds the port that is the device's, or else a free one.
+func (s *rdpSession) listen(hub *hubclient.Service) (*proxy.Listeners, error) {
+	options := proxy.ServiceOptions{
+		Hub: hub, DeviceID: s.o.device, Open: s.o.open(), GracePeriod: s.o.grace,
+		Traffic: &s.view.traffic, Events: s.event, Logger: s.a.logger(slog.LevelWarn),
+	}
+	on := func(port int) (*proxy.Listeners, error) {
+		return proxy.Listen(options, []proxy.Forward{{Address: rdp.Address(port), Service: s.o.service}})
+	}
+	if listeners, err := on(rdp.Port(s.o.device, s.o.service)); err == nil {
+		return listeners, nil
+	}
+	return on(0)
+}
+
+// event is the callback of the forward.
+func (s *rdpSession) event(e proxy.Event) {
+	s.mu.Lock()
+	lost, isEnd := errors.AsType[*hubclient.EndError](e.Err)
+	switch {
+	case e.Kind == proxy.Opened:
+		s.failure = nil
+	case e.Kind == proxy.Refused && !errors.Is(e.Err, context.Canceled):
+		s.failure = e.Err
+	case e.Kind == proxy.Ended && isEnd && lost.Lost():
+		s.failure = fmt.Errorf("stream to %s (%s): %w", named(e.Device), word(e.Service), e.Err)
+	}
+	s.mu.Unlock()
+	s.view.event(e)
+}
+
+func (s *rdpSession) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure
+}
+
+// runClient runs the client to its end, or until ctx has ended. It reports whether an
+// app that the client handed over to goes on.
+func (s *rdpSession) runClient(ctx context.Context, address string) (handedOver bool, err error) {
+	to := rdp.Connection{Device: s.o.device, Address: address, User: s.o.user, Args: s.o.args}
+	if s.client.NeedsFile(s.o.user) {
+		dir, err := os.MkdirTemp("", "farport-rdp-")
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = os.RemoveAll(dir) }() // a temporary folder is no reason to fail
+		to.File = filepath.Join(dir, "device.rdp")
+		if err := os.WriteFile(to.File, rdp.File(to), 0o600); err != nil {
+			return false, err
+		}
+	}
+	words := s.client.Command(to)
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.a.in, s.a.term.out, s.a.term.err
+	cmd.WaitDelay = max(s.o.grace, time.Second)
+	cmd.Cancel = func() error {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err == nil || errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		return cmd.Process.Kill() // Windows has no SIGTERM
+	}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return false, fmt.Errorf("start the RDP client: %w", err)
+	}
+	err = cmd.Wait() // what matters of it is in ProcessState
+	switch {
+	case ctx.Err() != nil:
+		return false, nil // told to end
+	case cmd.ProcessState == nil:
+		return false, err
+	case !s.client.EndedWell(cmd.ProcessState.ExitCode()):
+		return false, fmt.Errorf("RDP client %s ended with %s", s.client.Name, cmd.ProcessState)
+	}
+	stay := s.client.Stay()
+	return stay == rdp.HandsOver || stay == rdp.MayHandOver && time.Since(began) < handOverWithin, nil
+}
