@@ -72,4 +72,5 @@ shot() {
 shot device-list 9 'farport device list' 'farport device show pi-1'
 (sleep 3; timeout 6 cat /dev/zero >/dev/tcp/127.0.0.1/27122) 2>/dev/null &
 shot service-proxy 5 'farport service-proxy -d pi-1 -L 27122=ssh -L 27123=rdp'
+shot doctor 22 'farport doctor pi-1' 'farport ping -c 2 pi-1'
 ls -l ./*.png
