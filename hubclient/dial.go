@@ -1,13 +1,11 @@
 package hubclient
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
+	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -20,8 +18,8 @@ import (
 	"github.com/farportio/farport/internal/wire"
 )
 
-// dialTimeout bounds each of looking up and connecting, the HTTP proxy's answer
-// and the TLS handshake.
+// dialTimeout bounds each of looking up and connecting, the proxy's answer and the TLS
+// handshake.
 const dialTimeout = 10 * time.Second
 
 // hub is what Service and Device know about their hub.
@@ -29,7 +27,8 @@ type hub struct {
 	cs      ConnectionString
 	proxy   func(*http.Request) (*url.URL, error)
 	trust   trust
-	allowed []string // Options.StreamingHosts
+	roots   *x509.CertPool // Options.RootCAs, for the certificate of a proxy
+	allowed []string       // Options.StreamingHosts
 	agent   string
 	logger  *slog.Logger
 
@@ -42,6 +41,7 @@ func newHub(cs ConnectionString, o Options, instance *Instance) *hub {
 		cs:      cs,
 		proxy:   o.Proxy,
 		trust:   newTrust(cs.CAFingerprint, o.RootCAs),
+		roots:   o.RootCAs,
 		allowed: o.StreamingHosts,
 		agent:   cmp.Or(o.UserAgent, "farport"),
 		logger:  cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
@@ -60,8 +60,7 @@ func (h *hub) authority() string {
 	return strings.TrimSuffix(h.cs.Address(), ":443")
 }
 
-// dialTLS connects to addr, through an HTTP proxy where there is one for it, and
-// verifies the certificate. Its errors name the hop that failed. It has the shape
+// dialTLS connects to addr, through a proxy where there is one for it, and verifies the certificate. Its errors name the hop that failed. It has the shape
 // of http.Transport.DialTLSContext.
 func (h *hub) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
 	return h.dialTLSWith(ctx, network, addr, h.trust.config(hostOf(addr)))
@@ -82,63 +81,6 @@ func (h *hub) dialTLSWith(ctx context.Context, network, addr string, config *tls
 	return secure, nil
 }
 
-func (h *hub) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
-	proxy, err := h.proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: addr}, Header: http.Header{}})
-	if err != nil {
-		return nil, &hopError{hopProxy, addr, err}
-	}
-	dialer := net.Dialer{Timeout: dialTimeout}
-	if proxy == nil {
-		conn, err := dialer.DialContext(ctx, network, addr)
-		if err != nil {
-			return nil, h.hopFailed(ctx, hopTCP, addr, err)
-		}
-		return conn, nil
-	}
-	if proxy.Scheme != "http" {
-		return nil, &hopError{hopProxy, proxy.Host, fmt.Errorf("%s:// proxies cannot be used, only http:// ones", word(proxy.Scheme))}
-	}
-	through := net.JoinHostPort(proxy.Hostname(), cmp.Or(proxy.Port(), "80"))
-	conn, err := dialer.DialContext(ctx, network, through)
-	if err != nil {
-		return nil, h.hopFailed(ctx, hopProxy, through, err)
-	}
-	if err := connect(ctx, conn, proxy.User, addr); err != nil {
-		conn.Close()
-		return nil, h.hopFailed(ctx, hopProxy, through, err)
-	}
-	return conn, nil
-}
-
-// connect asks the HTTP proxy at the other end of conn for a way to addr.
-func connect(ctx context.Context, conn net.Conn, user *url.Userinfo, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}
-	if user != nil {
-		password, _ := user.Password()
-		credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
-		request.Header.Set("Proxy-Authorization", "Basic "+credentials)
-	}
-	if err := request.Write(conn); err != nil {
-		return err
-	}
-	// Nothing can follow the answer in the buffer, as in TLS the client speaks first.
-	answer, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxAnswer)), request)
-	if err != nil {
-		return err
-	}
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
-	}
-	if !stop() {
-		return context.Cause(ctx)
-	}
-	return nil
-}
-
 // hopFailed names the hop that err comes from.
 func (h *hub) hopFailed(ctx context.Context, at hop, addr string, err error) error {
 	if e := certificateError(hostOf(addr), err); e != nil {
@@ -148,7 +90,7 @@ func (h *hub) hopFailed(ctx context.Context, at hop, addr string, err error) err
 		return context.Cause(ctx)
 	}
 	if lookUp, ok := errors.AsType[*net.DNSError](err); ok {
-		if at == hopProxy {
+		if at == hopProxy || at == hopSOCKS {
 			return &hopError{at, addr, errors.New(lookUp.Err)}
 		}
 		return &hopError{hopDNS, hostOf(addr), &explained{lookUp.Err, err}}

@@ -117,7 +117,8 @@ func TestHops(t *testing.T) {
 		{"proxy's name", hub.address(), http.ProxyURL(&url.URL{Scheme: "http", Host: "no-such-host.invalid"}), []string{`HTTP proxy "no-such-host.invalid:80": `}},
 		{"proxy refuses", hub.address(), refuses, []string{`HTTP proxy `, `answered 407 Proxy Authentication Required`}},
 		{"proxy hangs up", hub.address(), http.ProxyURL(&url.URL{Scheme: "http", Host: hangsUp}), []string{`HTTP proxy `, "closed by the other end"}},
-		{"kind of proxy", hub.address(), http.ProxyURL(&url.URL{Scheme: "socks5", Host: nobody}), []string{"socks5:// proxies cannot be used"}},
+		{"kind of proxy", hub.address(), http.ProxyURL(&url.URL{Scheme: "ftp", Host: nobody}), []string{"ftp:// proxies cannot be used"}},
+		{"SOCKS proxy is not there", hub.address(), http.ProxyURL(&url.URL{Scheme: "socks5", Host: nobody}), []string{`SOCKS proxy "127.0.0.1:1": connection refused`}},
 		{"proxy setting", hub.address(), func(*http.Request) (*url.URL, error) { return nil, errors.New("bad setting") }, []string{"HTTP proxy", "bad setting"}},
 		{"no TLS", hangsUp, noProxy, []string{`TLS handshake `, "closed by the other end"}},
 	}

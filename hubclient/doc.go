@@ -107,8 +107,11 @@ type Options struct {
 	// RootCAs are the CAs to trust; nil means the system's. A connection string
 	// with CaFingerprint trusts exactly that CA instead.
 	RootCAs *x509.CertPool
-	// Proxy picks the HTTP proxy for a request to an https URL; nil means
-	// http.ProxyFromEnvironment. Only http:// proxies can be used.
+	// Proxy picks the proxy for a request to an https URL, which is how every connection
+	// to the hub and its streaming endpoint begins; nil means http.ProxyFromEnvironment.
+	// It is of the kind http or https (asked by CONNECT, with a user and password if the
+	// URL has them), or socks5 or socks5h, which are the same: the proxy looks names up.
+	// The certificate of an https one is checked with RootCAs.
 	Proxy func(*http.Request) (*url.URL, error)
 	// StreamingHosts are host names, without port, that a stream's URL may name
 	// besides those that belong to the hub anyway.

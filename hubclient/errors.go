@@ -26,6 +26,7 @@ var (
 	ErrThrottled       = errors.New("hub is asked too often")
 	ErrTimeout         = errors.New("timed out")
 	ErrHubUnreachable  = errors.New("hub is not reachable")
+	ErrProxyRefused    = errors.New("proxy refused the credentials")
 	ErrUntrusted       = errors.New("certificate is not trusted")
 	ErrForeignEndpoint = errors.New("stream URL does not belong to the hub")
 	ErrBadName         = errors.New("not a possible name")
@@ -152,6 +153,7 @@ const (
 	hopDNS   hop = "DNS look-up"
 	hopTCP   hop = "TCP connection"
 	hopProxy hop = "HTTP proxy"
+	hopSOCKS hop = "SOCKS proxy"
 	hopTLS   hop = "TLS handshake"
 	hopHTTP  hop = "HTTPS connection"
 	hopMQTT  hop = "MQTT connection"

@@ -24,9 +24,6 @@ func NewPath(cs ConnectionString, o Options) *Path {
 	return &Path{newHub(cs, o, NewInstance())}
 }
 
-// proxyPorts are the ports of proxies whose URL has none, by its scheme.
-var proxyPorts = map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}
-
 // Proxy returns scheme, host and port of the proxy on the way, without its password; nil
 // when there is none.
 func (p *Path) Proxy() (*url.URL, error) {

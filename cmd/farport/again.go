@@ -10,7 +10,7 @@ import (
 // by flags, and variables for what must not be seen among arguments. Our own variables it
 // inherits. Files are named by their absolute paths.
 func (o *credentialOptions) again() (args, env []string) {
-	for _, name := range []string{"hub", flagConnectionStringFile, "ca-file", "proxy", flagConnectionString} {
+	for _, name := range []string{"hub", flagConnectionStringFile, "ca-file", flagProxy, flagConnectionString} {
 		f := o.flags.Lookup(name)
 		if f == nil || !f.Changed || setBy(o.flags, name) != "" {
 			continue
@@ -26,6 +26,10 @@ func (o *credentialOptions) again() (args, env []string) {
 			for _, other := range f.Annotations[annotationExcludes] {
 				env = append(env, variable(other)+"=") // "" counts as not set
 			}
+			continue
+		}
+		if name == flagProxy && hasPassword(value) {
+			env = append(env, variable(name)+"="+value)
 			continue
 		}
 		args = append(args, "--"+name+"="+value)

@@ -45,6 +45,7 @@ type credentialOptions struct {
 	connectionStringFile string
 	caFile               string
 	hub                  string // the stored one's name
+	proxy                string
 
 	flags     *pflag.FlagSet
 	variables []string
@@ -68,6 +69,7 @@ func (o *credentialOptions) addGivenFlags(flags *pflag.FlagSet, variables ...str
 	flags.StringVar(&o.connectionString, flagConnectionString, "", "how to reach the hub and sign in `STRING`; seen by others here, so rather use a file or $"+strings.Join(variables, ", $"))
 	flags.StringVar(&o.connectionStringFile, flagConnectionStringFile, "", "read the connection string from `FILE`; - is standard input")
 	flags.StringVar(&o.caFile, "ca-file", "", "trust the CA certificates in this PEM `FILE` instead of the system's")
+	flags.StringVar(&o.proxy, flagProxy, "", "reach the hub through the proxy at `URL`: http://, https:// or socks5://, with user:password@ if it asks; \"none\" is no proxy (default $HTTPS_PROXY, with $NO_PROXY)")
 	alsoFrom(flags, flagConnectionString, variables...)
 }
 
@@ -241,6 +243,10 @@ func readWhole(r io.Reader, name string, limit int64) (string, error) {
 // clientOptions are what hubclient needs besides the connection string.
 func (a *app) clientOptions(o *credentialOptions, streams streamOptions) (hubclient.Options, error) {
 	options := hubclient.Options{StreamingHosts: streams.hosts, ResumeWindow: streams.resumeWindow(), Logger: a.logger(slog.LevelWarn)}
+	var err error
+	if options.Proxy, err = a.outbound(o); err != nil {
+		return options, err
+	}
 	text, err := a.caCertificates(o)
 	if err != nil || text == "" {
 		return options, err

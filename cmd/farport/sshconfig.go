@@ -58,6 +58,11 @@ func runSSHConfig(a *app, o sshConfigOptions) error {
 		err.hint = "name a file with --" + flagConnectionStringFile + ", or set " + serviceVariables[0] + " where ssh is run"
 		return err
 	}
+	if setBy(o.flags, flagProxy) == "" && hasPassword(o.proxy) {
+		err := usage("a proxy's password is not written to ssh's configuration")
+		err.hint = "set " + variable(flagProxy) + " where ssh is run"
+		return err
+	}
 	again, err := newAgain(&o.credentialOptions)
 	if err != nil {
 		return err
