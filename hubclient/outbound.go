@@ -108,7 +108,7 @@ func askHTTP(conn net.Conn, user *url.Userinfo, addr string) error {
 	switch answer.StatusCode {
 	case http.StatusOK:
 		return nil
-	case http.StatusProxyAuthRequired:
+	case http.StatusProxyAuthRequired, http.StatusUnauthorized: // tinyproxy's word for a wrong password
 		return &explained{said, ErrProxyRefused}
 	}
 	return errors.New(said)

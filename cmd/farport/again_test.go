@@ -20,7 +20,9 @@ func TestAgain(t *testing.T) {
 	}{
 		{nil, nil, nil, nil},
 		{[]string{"--ca-file", "x y", "--connection-string-file=x y"}, nil, []string{"--connection-string-file=" + abs, "--ca-file=" + abs}, nil},
-		{[]string{"--connection-string", "secret"}, map[string]string{"IOTHUB_CONNECTION_STRING": "other"}, nil, []string{"FARPORT_CONNECTION_STRING=secret", "FARPORT_CONNECTION_STRING_FILE="}},
+		{[]string{"--connection-string", "secret"}, map[string]string{"IOTHUB_CONNECTION_STRING": "other"}, nil, []string{"FARPORT_CONNECTION_STRING=secret", "FARPORT_CONNECTION_STRING_FILE=", "FARPORT_HUB="}},
+		{[]string{"--proxy", "http://a:1"}, nil, []string{"--proxy=http://a:1"}, nil},
+		{[]string{"--proxy", "http://me:secret@a:1"}, nil, nil, []string{"FARPORT_PROXY=http://me:secret@a:1"}},
 		// Variables are inherited.
 		{nil, map[string]string{"IOTHUB_CONNECTION_STRING": "secret", "FARPORT_CA_FILE": "x"}, nil, nil},
 	} {

@@ -55,7 +55,7 @@ func TestCertificateReload(t *testing.T) {
 		const year = 365 * 24 * time.Hour
 		pair(t, cert, key, "old", year)
 		var said, log bytes.Buffer
-		a := &app{term: newTerminal(&said, &said)}
+		a := &app{term: newTerminal(&said, &said), lookup: environment(nil)}
 		c, err := newFileCertificate(a, cert, key, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +109,7 @@ func TestCertificateReload(t *testing.T) {
 func TestCertificateRefused(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	a := &app{term: newTerminal(&bytes.Buffer{}, &bytes.Buffer{})}
+	a := &app{term: newTerminal(&bytes.Buffer{}, &bytes.Buffer{}), lookup: environment(nil)}
 	load := func() error {
 		_, err := newFileCertificate(a, cert, key, slog.New(slog.DiscardHandler))
 		return err

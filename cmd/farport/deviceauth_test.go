@@ -33,7 +33,7 @@ func TestDeviceCertificate(t *testing.T) {
 	cs := hubclient.ConnectionString{HostName: "h", DeviceID: "pi-1", X509: true}
 	path, _ := issueIn(t, "device", leafTemplate("old"), nil)
 	var said, log bytes.Buffer
-	a := &app{term: newTerminal(&said, &said)}
+	a := &app{term: newTerminal(&said, &said), lookup: environment(nil)}
 	c, err := newDeviceCertificate(a, cs, path+".pem", path+".key", slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestFromArgument(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var said bytes.Buffer
-			a := &app{term: newTerminal(&said, &said)}
+			a := &app{term: newTerminal(&said, &said), lookup: environment(nil)}
 			a.term.person = test.person
 			var o credentialOptions
 			flags := pflag.NewFlagSet("", pflag.ContinueOnError)

@@ -103,7 +103,7 @@ func generate(t *testing.T) map[string]string {
 	files := make(map[string]string)
 	for shell, name := range map[string]string{"bash": "farport.bash", "zsh": "_farport", "fish": "farport.fish", "powershell": "farport.ps1"} {
 		var script bytes.Buffer
-		a := &app{term: newTerminal(&script, io.Discard)}
+		a := &app{term: newTerminal(&script, io.Discard), lookup: environment(nil)}
 		if err := runCompletion(t.Context(), a, newTree(), shell); err != nil {
 			t.Fatal(err)
 		}

@@ -35,6 +35,8 @@ func TestEndToEnd(t *testing.T) {
 		{"200 MB scp each way", scpBothWays},
 		{"32 ssh sessions at once", manySessions},
 		{"only outbound 443", onlyOutbound443},
+		{"through an HTTP proxy", throughHTTPProxy},
+		{"through a SOCKS proxy", throughSOCKSProxy},
 		{"target refuses", targetRefuses},
 		{"hub killed in mid-session", hubKilled},
 		{"stream lost", streamLost},

@@ -95,6 +95,7 @@ var homes = map[string][]string{
 	"github.com/coreos/go-systemd/v22":    {"cmd/farport"},
 	"github.com/kardianos/service":        {"internal/sysservice"},
 	"github.com/zalando/go-keyring":       {"cmd/farport"},
+	"golang.org/x/net/proxy":              {"hubclient"}, // SOCKS
 	// For tests alone.
 	"github.com/spf13/cobra/doc":      nil,
 	"github.com/rogpeppe/go-internal": nil,
