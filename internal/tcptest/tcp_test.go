@@ -78,7 +78,7 @@ func (r row) playOn(t *testing.T, on road) (first seen, longest time.Duration) {
 	if r.play == nil {
 		address := on.address
 		if on.target != nil {
-			address = nowhere(t)
+			address = nowhere
 		}
 		return seen{client: refused(t, address)}, 0
 	}
