@@ -47,11 +47,11 @@ func readSpace(raw syscall.RawConn, space func() []byte, filled func(int)) (n in
 }
 
 // gone is whether there is no connection any more: it was reset, or both directions have
-// ended.
+// ended, or it was closed here, as Abort does.
 func gone(raw syscall.RawConn) bool {
 	var err error
-	_ = raw.Control(func(fd uintptr) { _, err = syscall.Getpeername(int(fd)) })
-	return err != nil
+	closed := raw.Control(func(fd uintptr) { _, err = syscall.Getpeername(int(fd)) })
+	return closed != nil || err != nil
 }
 
 // awaitReset waits until the connection is broken, or for its deadline.
