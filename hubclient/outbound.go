@@ -74,10 +74,10 @@ func (h *hub) askProxy(ctx context.Context, conn net.Conn, through *url.URL, add
 	case proxyHTTPS:
 		secure := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: through.Hostname(), RootCAs: h.roots})
 		if err = secure.HandshakeContext(ctx); err == nil {
-			way, err = secure, askHTTP(secure, through.User, addr)
+			way, err = askHTTP(secure, through.User, addr)
 		}
 	case proxyHTTP:
-		err = askHTTP(conn, through.User, addr)
+		way, err = askHTTP(conn, through.User, addr)
 	default:
 		err = askSOCKS(ctx, conn, through.User, addr)
 	}
@@ -87,8 +87,9 @@ func (h *hub) askProxy(ctx context.Context, conn net.Conn, through *url.URL, add
 	return way, err
 }
 
-// askHTTP asks by CONNECT (RFC 9110 section 9.3.6).
-func askHTTP(conn net.Conn, user *url.Userinfo, addr string) error {
+// askHTTP asks by CONNECT (RFC 9110 section 9.3.6). It returns conn, or what reads from it
+// what has already come behind the answer.
+func askHTTP(conn net.Conn, user *url.Userinfo, addr string) (net.Conn, error) {
 	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}
 	if user != nil {
 		password, _ := user.Password()
@@ -96,22 +97,42 @@ func askHTTP(conn net.Conn, user *url.Userinfo, addr string) error {
 		request.Header.Set("Proxy-Authorization", "Basic "+credentials)
 	}
 	if err := request.Write(conn); err != nil {
-		return err
+		return nil, err
 	}
-	// Nothing can follow the answer in the buffer, as in TLS the client speaks first.
-	answer, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxAnswer)), request)
+	in := bufio.NewReader(io.LimitReader(conn, maxAnswer))
+	// Its body is not touched: a 2xx has none, whatever its head says.
+	answer, err := http.ReadResponse(in, request) //nolint:bodyclose // closing would read it; it holds nothing
 	if err != nil {
-		return err
+		return nil, err
 	}
-	answer.Body.Close()
+	if answer.StatusCode/100 == 2 {
+		if in.Buffered() == 0 {
+			return conn, nil
+		}
+		early, _ := in.Peek(in.Buffered()) // buffered: cannot fail
+		return &earlyConn{conn, early}, nil
+	}
 	said := fmt.Sprintf("answered %d %s to CONNECT %s", answer.StatusCode, http.StatusText(answer.StatusCode), addr)
 	switch answer.StatusCode {
-	case http.StatusOK:
-		return nil
 	case http.StatusProxyAuthRequired, http.StatusUnauthorized: // tinyproxy's word for a wrong password
-		return &explained{said, ErrProxyRefused}
+		return nil, &explained{said, ErrProxyRefused}
 	}
-	return errors.New(said)
+	return nil, errors.New(said)
+}
+
+// earlyConn gives first what came early.
+type earlyConn struct {
+	net.Conn
+	early []byte
+}
+
+func (c *earlyConn) Read(p []byte) (int, error) {
+	if len(c.early) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.early)
+	c.early = c.early[n:]
+	return n, nil
 }
 
 // askSOCKS asks by SOCKS5 (RFC 1928, with the user and password of RFC 1929). conn stays
