@@ -117,12 +117,19 @@ func (a *app) printHostKeys(o deviceHostKeysOptions, reported, approved hostkey.
 // printReported adds a device's host keys to what is shown of it. Who may not read twins
 // is not shown any.
 func (a *app) printReported(ctx context.Context, hub *hubclient.Service, id string) error {
-	keys, err := reportedHostKeys(ctx, hub, id)
-	if errors.Is(err, hubclient.ErrUnauthorized) || err == nil && len(keys) == 0 {
+	twin, err := hub.Twin(ctx, id)
+	switch {
+	case errors.Is(err, hubclient.ErrUnauthorized):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	}
+	keys, err := hostKeysOf(id, twin)
+	if err != nil { // what a device reports does not keep it from being shown
+		a.term.warn("%v", err)
+	}
+	if len(keys) == 0 {
+		return nil
 	}
 	a.term.println("")
 	rows := make([][]string, len(keys))

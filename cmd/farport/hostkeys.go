@@ -41,6 +41,10 @@ func reportedHostKeys(ctx context.Context, hub *hubclient.Service, id string) (h
 	if err != nil {
 		return nil, err
 	}
+	return hostKeysOf(id, twin)
+}
+
+func hostKeysOf(id string, twin hubclient.Twin) (hostkey.Set, error) {
 	keys, err := hostkey.Parse(hubclient.HostKeys(twin))
 	if err != nil {
 		return nil, fmt.Errorf("host keys that %s reports: %w", named(id), err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"net"
 	"strconv"
 
@@ -49,7 +48,7 @@ are not shown.`,
 		Example:     "  farport hub list\n  farport hub list -o json",
 		Args:        arguments(),
 		Annotations: exitStatus(exitUsage),
-		RunE:        func(cmd *cobra.Command, _ []string) error { return runHubList(cmd.Context(), a, o) },
+		RunE:        func(*cobra.Command, []string) error { return runHubList(a, o) },
 	}
 	o.addFlags(cmd.Flags(), formatTable)
 	completeOutput(cmd)
@@ -67,7 +66,7 @@ type shownHub struct {
 	Current  bool   `json:"current"`
 }
 
-func runHubList(_ context.Context, a *app, o outputOptions) error {
+func runHubList(a *app, o outputOptions) error {
 	store, err := a.hubs()
 	if err != nil {
 		return err
@@ -151,11 +150,11 @@ func newHubUse(a *app) *cobra.Command {
 		Args:              arguments("NAME"),
 		ValidArgsFunction: a.completeHubs,
 		Annotations:       exitStatus(exitUsage),
-		RunE:              func(cmd *cobra.Command, args []string) error { return runHubUse(cmd.Context(), a, args[0]) },
+		RunE:              func(_ *cobra.Command, args []string) error { return runHubUse(a, args[0]) },
 	}
 }
 
-func runHubUse(_ context.Context, a *app, name string) error {
+func runHubUse(a *app, name string) error {
 	store, err := a.hubs()
 	if err != nil {
 		return err
@@ -207,13 +206,13 @@ others may have seen has to be replaced there.`,
 		Args:              arguments("NAME"),
 		ValidArgsFunction: a.completeHubs,
 		Annotations:       exitStatus(exitUsage),
-		RunE:              func(cmd *cobra.Command, args []string) error { return runHubRemove(cmd.Context(), a, o, args[0]) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return runHubRemove(a, o, args[0]) },
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
 }
 
-func runHubRemove(_ context.Context, a *app, o hubRemoveOptions, name string) error {
+func runHubRemove(a *app, o hubRemoveOptions, name string) error {
 	store, err := a.hubs()
 	if err != nil {
 		return err

@@ -127,7 +127,7 @@ func (a *app) useFirst(store profile.Store, name string) error {
 	case err != nil:
 		return err
 	case current == "":
-		return runHubUse(context.Background(), a, name)
+		return runHubUse(a, name)
 	case current != name:
 		a.term.hint(`"farport hub use %s" makes it the current one, which now is %s`, name, quote(current))
 	}

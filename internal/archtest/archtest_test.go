@@ -37,7 +37,7 @@ var topLevel = []string{
 // mayImport lists, for each package, the packages of ours that it may import, tests
 // aside. A package that is not here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster", "internal/hostkey", "internal/sshconfig", "internal/doctor", "internal/profile", "internal/sysservice", "internal/rdp"},
+	"cmd/farport":                  {"proxy", "hubclient", "internal/credential", "internal/hub", "internal/hub/cluster", "internal/atomicfile", "internal/hostkey", "internal/sshconfig", "internal/doctor", "internal/profile", "internal/sysservice", "internal/rdp"},
 	"proxy":                        {"hubclient", "internal/stream", "internal/backoff", "internal/netwatch", "internal/wire"},
 	"internal/doctor":              {"hubclient", "internal/wire"}, // checks what hubclient's users will meet
 	"hubclient":                    {"internal/wire", "internal/credential", "internal/stream"},
@@ -55,12 +55,12 @@ var mayImport = map[string][]string{
 	"internal/hub/portal":          {"internal/wire", "internal/credential", "internal/stream", "internal/hub/registry"},
 	"internal/hub/cluster":         {"internal/hub", "internal/hub/store"},
 	// Both know only ssh, and nothing of a hub.
-	"internal/hostkey":    {},
+	"internal/hostkey":    {"internal/atomicfile"},
 	"internal/sshconfig":  {},
 	"internal/hubtest":    {"internal/hub", "internal/credential", "internal/wire"},
 	"internal/netwatch":   {},
 	"internal/skip":       {},
-	"internal/sysservice": {},
+	"internal/sysservice": {"internal/atomicfile"},
 }
 
 // onlyTests are the packages of ours that only tests may import.

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/farportio/farport/internal/atomicfile"
 )
 
 // Memory is where an operator's machine keeps the keys that were approved, one file of
@@ -49,23 +51,11 @@ func (m Memory) Save(hub, device string, approved Set) error {
 	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(m.Dir, ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // is gone if all went well
 	text := "# approved for " + strconv.Quote(device) + " on " + hub + "\n"
 	for _, line := range approved.Lines() {
 		text += line + "\n"
 	}
-	_, err = f.WriteString(text)
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), m.file(hub, device))
+	return atomicfile.Write(m.file(hub, device), []byte(text), 0o600)
 }
 
 // ChangedError says that a device reports other keys than were approved.

@@ -15,8 +15,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/farportio/farport/internal/atomicfile"
 )
 
 // Name is the service's.
@@ -102,7 +103,7 @@ func save(path string, mode fs.FileMode) (saved, error) {
 // restore puts the file back, or removes it.
 func (s saved) restore() error {
 	if s.data != nil {
-		return writeFile(s.path, s.data, s.mode)
+		return atomicfile.Write(s.path, s.data, s.mode)
 	}
 	return remove(s.path)
 }
@@ -113,29 +114,4 @@ func remove(path string) error {
 		return err
 	}
 	return nil
-}
-
-// writeFile replaces a file as a whole; nobody ever sees half of it, or another mode.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".farport-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if e := f.Chmod(mode); err == nil {
-		err = e
-	}
-	if e := f.Sync(); err == nil {
-		err = e
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error is told
-	}
-	return err
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 
 	"github.com/kardianos/service"
+
+	"github.com/farportio/farport/internal/atomicfile"
 )
 
 const (
@@ -29,7 +31,7 @@ const user = ""
 
 func makeSecretDir() error { return os.MkdirAll(secretDir, 0o755) }
 
-func writeSecret(path string, text []byte) error { return writeFile(path, text, 0o600) }
+func writeSecret(path string, text []byte) error { return atomicfile.Write(path, text, 0o600) }
 
 // saveDefinition keeps launchd's file, so that an installation can be undone.
 func saveDefinition() (func() error, error) {

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/farportio/farport/internal/atomicfile"
 )
 
 const (
@@ -130,10 +132,10 @@ func (m *Manager) put(ctx context.Context, unit saved, definition string, secret
 			return Status{}, err
 		}
 	}
-	if err := writeFile(secret.path, []byte(text+"\n"), secret.mode); err != nil {
+	if err := atomicfile.Write(secret.path, []byte(text+"\n"), secret.mode); err != nil {
 		return Status{}, err
 	}
-	if err := writeFile(unit.path, []byte(definition), unit.mode); err != nil {
+	if err := atomicfile.Write(unit.path, []byte(definition), unit.mode); err != nil {
 		return Status{}, err
 	}
 	for _, args := range [][]string{{"daemon-reload"}, {"enable", Name + ".service"}, {"restart", Name + ".service"}} {
