@@ -299,33 +299,6 @@ func (a *app) dataDir() (string, error) {
 	return defaultDataDir(a.lookup, runtime.GOOS, os.Geteuid() == 0)
 }
 
-// defaultDataDir is the platform's place for a program's data: the machine's for
-// root, the user's otherwise.
-func defaultDataDir(env lookup, goos string, root bool) (string, error) {
-	get := func(name string) string { value, _ := env(name); return value }
-	const name = "farport"
-	switch {
-	case goos == "windows":
-		if get("LocalAppData") == "" {
-			return "", errNoHome
-		}
-		return filepath.Join(get("LocalAppData"), name), nil
-	case filepath.IsAbs(get("XDG_DATA_HOME")): // others are to be ignored, says the specification
-		return filepath.Join(get("XDG_DATA_HOME"), name), nil
-	case goos == "darwin" && root:
-		return filepath.Join("/Library/Application Support", name), nil
-	case root:
-		return filepath.Join("/var/lib", name), nil
-	case get("HOME") == "":
-		return "", errNoHome
-	case goos == "darwin":
-		return filepath.Join(get("HOME"), "Library", "Application Support", name), nil
-	}
-	return filepath.Join(get("HOME"), ".local", "share", name), nil
-}
-
-var errNoHome = errors.New("no place for a data dir: this user has no home folder; name one with --data-dir")
-
 // parseKey reads a symmetric key given by hand; "" is none.
 func parseKey(flag, text string) (credential.Key, error) {
 	if text == "" {

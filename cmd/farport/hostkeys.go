@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -16,23 +15,6 @@ import (
 func (a *app) memory() (hostkey.Memory, error) {
 	dir, err := defaultStateDir(a.lookup, runtime.GOOS)
 	return hostkey.Memory{Dir: filepath.Join(dir, "host-keys")}, err
-}
-
-// defaultStateDir is the platform's place for what a program of this user remembers.
-func defaultStateDir(env lookup, goos string) (string, error) {
-	get := func(name string) string { value, _ := env(name); return value }
-	const name = "farport"
-	switch {
-	case goos == "windows" && get("LocalAppData") != "":
-		return filepath.Join(get("LocalAppData"), name, "state"), nil
-	case goos != "windows" && filepath.IsAbs(get("XDG_STATE_HOME")):
-		return filepath.Join(get("XDG_STATE_HOME"), name), nil
-	case goos == "windows" || get("HOME") == "":
-		return "", errors.New("no place for approved host keys: this user has no home folder")
-	case goos == "darwin":
-		return filepath.Join(get("HOME"), "Library", "Application Support", name, "state"), nil
-	}
-	return filepath.Join(get("HOME"), ".local", "state", name), nil
 }
 
 // reportedHostKeys are those of a device's twin, nil for none.

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"runtime"
 
 	"github.com/farportio/farport/hubclient"
@@ -79,24 +78,3 @@ func (a *app) openHub(p *profile.Profile, err error) (cs hubclient.ConnectionStr
 	}
 	return cs, nil
 }
-
-// configDir is the platform's place for what a user has chosen.
-func configDir(env lookup, goos string) (string, error) {
-	get := func(name string) string { value, _ := env(name); return value }
-	const name = "farport"
-	switch {
-	case goos == "windows" && get("AppData") != "":
-		return filepath.Join(get("AppData"), name), nil
-	case goos == "windows":
-		return "", errNoConfig
-	case filepath.IsAbs(get("XDG_CONFIG_HOME")): // others are to be ignored, says the specification
-		return filepath.Join(get("XDG_CONFIG_HOME"), name), nil
-	case get("HOME") == "":
-		return "", errNoConfig
-	case goos == "darwin":
-		return filepath.Join(get("HOME"), "Library", "Application Support", name), nil
-	}
-	return filepath.Join(get("HOME"), ".config", name), nil
-}
-
-var errNoConfig = errors.New("no place for stored hubs: this user has no home folder")
