@@ -14,6 +14,7 @@ import (
 
 	"github.com/farportio/farport/internal/hub"
 	"github.com/farportio/farport/internal/hubtest"
+	"github.com/farportio/farport/internal/skip"
 )
 
 // notifySocket is systemd's end of sd_notify(3). It sets the variable that names it.
@@ -27,7 +28,7 @@ func notifySocket(t *testing.T) *net.UnixConn {
 	path := filepath.Join(dir, "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
-		t.Skipf("no datagram sockets in files: %v", err)
+		skip.Test(t, "no datagram sockets in files: "+err.Error())
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
@@ -56,7 +57,7 @@ func TestDeviceProxyNotifies(t *testing.T) {
 	server := hubtest.New(t, hub.Options{})
 	cs := server.AddDevice("pi-1")
 	gone := cs
-	gone.Port = unusedPort(t)
+	gone.Port = 1 // tcpmux's, that nobody listens on
 	for name, tt := range map[string]struct{ cs, want string }{
 		"accepted":      {cs.Reveal(), "STATUS=connected to localhost"},
 		"not reachable": {gone.Reveal(), "STATUS=not connected to localhost: "},
@@ -90,22 +91,11 @@ func TestDeviceProxyNotifies(t *testing.T) {
 	}
 }
 
-// unusedPort is one that nobody listens on.
-func unusedPort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // A POSIX shell passes on the string as it is, whatever the ID holds.
 func TestInstallCommand(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip("no sh")
+		skip.Test(t, "sh is not installed")
 	}
 	dir := t.TempDir()
 	const sudo = "#!/bin/sh\necho \"$*\"\ncat\n"

@@ -48,17 +48,7 @@ func throughProxy(t *testing.T, binary, kind, refusal string, launch func(s *ssh
 	s.serve("--listen", hub, "--mqtt-listen", "off")
 	s.connectionString = s.addDevice(id)
 	daemon := launch(s, proxy, hub)
-	for { // until it listens
-		conn, err := net.Dial("tcp", proxy)
-		if err == nil {
-			_ = conn.Close()
-			break
-		}
-		daemon.running(t)
-		if t.Failed() {
-			t.FailNow()
-		}
-	}
+	_ = dialSoon(t, proxy).Close()
 	good, bad := kind+"://me:s-cret@"+proxy, kind+"://me:mistaken@"+proxy
 
 	s.deviceProxy(s.connectionString, id, "--target", s.sshd.address, "--proxy", good)

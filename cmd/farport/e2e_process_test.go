@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,27 @@ func require(t *testing.T, program string) string {
 	}
 	skip.Test(t, program+" is not installed: apt-get install "+packages[program])
 	return ""
+}
+
+// eventually polls for what another program does and does not tell.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); !is(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v it is not so that %s", soon, what)
+		}
+	}
+}
+
+// dialSoon connects to a port that somebody is about to open.
+func dialSoon(t *testing.T, address string) (conn net.Conn) {
+	t.Helper()
+	eventually(t, "somebody listens on "+address, func() bool {
+		var err error
+		conn, err = net.Dial("tcp", address)
+		return err == nil
+	})
+	return conn
 }
 
 // process is a running program. It and what it started are killed when the test

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestRDP runs the built binary with real RDP servers and FreeRDP.
@@ -45,16 +44,6 @@ func (s *site) display(place string) string {
 	manager.Env = append(manager.Env, "DISPLAY="+display)
 	start(s.t, manager)
 	return display
-}
-
-// eventually polls for what another program does and does not tell.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(soon); !is(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v it is not so that %s", soon, what)
-		}
-	}
 }
 
 // signInWithNLA: a server that checks the password before there is a desktop, as

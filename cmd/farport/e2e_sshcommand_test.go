@@ -66,7 +66,7 @@ func (s *sshSite) farportSSH(t *testing.T, id string, more ...string) *exec.Cmd 
 // reports waits until a device has reported n host keys.
 func (s *sshSite) reports(t *testing.T, id string, n int) {
 	t.Helper()
-	for began := time.Now(); time.Since(began) < soon; time.Sleep(50 * time.Millisecond) {
+	eventually(t, fmt.Sprintf("%q has reported %d host keys", id, n), func() bool {
 		var keys []struct{ State string }
 		text := must(t, s.command(atService, "farport", "device", "host-keys", "-o", "json", "--", id))
 		if err := json.Unmarshal([]byte(text), &keys); err != nil {
@@ -78,11 +78,8 @@ func (s *sshSite) reports(t *testing.T, id string, n int) {
 				count++
 			}
 		}
-		if count == n {
-			return
-		}
-	}
-	t.Fatalf("%q did not report %d host keys within %v", id, n, soon)
+		return count == n
+	})
 }
 
 func sshExitCode(t *testing.T, binary string) {
@@ -128,18 +125,6 @@ func sshForward(t *testing.T, binary string) {
 		}
 		conn.Close()
 	}
-}
-
-// dialSoon connects to a port that somebody is about to open.
-func dialSoon(t *testing.T, address string) net.Conn {
-	t.Helper()
-	for began := time.Now(); time.Since(began) < soon; time.Sleep(50 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			return conn
-		}
-	}
-	t.Fatalf("nobody listens on %s within %v", address, soon)
-	return nil
 }
 
 // socks asks a SOCKS 5 server for an IPv4 address (RFC 1928).
@@ -279,8 +264,7 @@ func sshChangedKey(t *testing.T, binary string) {
 	s.device.kill()
 	s.device = s.deviceProxy(s.connectionString, id, "--target", s.sshd.address)
 	shown := func() string { return must(t, s.command(atService, "farport", "device", "host-keys", id)) }
-	for began := time.Now(); !strings.Contains(shown(), "not approved") && time.Since(began) < soon; time.Sleep(50 * time.Millisecond) {
-	}
+	eventually(t, "the new key is reported", func() bool { return strings.Contains(shown(), "not approved") })
 	for cmd, code := range map[*exec.Cmd]int{s.farportSSH(t, id, "exit 7"): 1, byConfig(): 255} {
 		r := run(t, cmd, soon)
 		if r.code != code || !strings.Contains(r.stderr, `its host keys have changed: now ssh-ed25519 SHA256:`) ||
