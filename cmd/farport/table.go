@@ -11,15 +11,14 @@ import (
 )
 
 const (
-	// columnGap is between two columns of a table, leastColumn what one is never cut
-	// below, in cells of the screen.
-	columnGap   = 3
-	leastColumn = 8
-	ellipsis    = "…"
+	// columnGap is between two columns of a table, in cells of the screen.
+	columnGap = 3
+	ellipsis  = "…"
 )
 
-// table prints rows below a header, in columns. On a screen that is too narrow for all of
-// it the widest columns are cut; elsewhere nothing ever is.
+// table prints rows below a header, in columns. On a screen that is too narrow for that,
+// each row is a paragraph instead: what is shown may be a key or a fingerprint, of which a
+// part is of no use.
 func (t *terminal) table(header []string, rows [][]string) error {
 	lines := append([][]string{header}, rows...)
 	widths := make([]int, len(header))
@@ -30,16 +29,21 @@ func (t *terminal) table(header []string, rows [][]string) error {
 			widths[i] = max(widths[i], uniseg.StringWidth(lines[l][i]))
 		}
 	}
-	if screen := screenWidth(t.out); screen > 0 {
-		narrow(widths, screen)
+	total := columnGap * (len(widths) - 1)
+	for _, w := range widths {
+		total += w
 	}
 	var text strings.Builder
-	for l, line := range lines {
-		row := tableRow(line, widths)
-		if l == 0 {
-			row = paint(t.colorOut, colorBold, row)
+	if screen := screenWidth(t.out); screen > 0 && total > screen && len(rows) > 0 {
+		t.paragraphs(&text, lines[0], lines[1:])
+	} else {
+		for l, line := range lines {
+			row := tableRow(line, widths)
+			if l == 0 {
+				row = paint(t.colorOut, colorBold, row)
+			}
+			text.WriteString(row + "\n")
 		}
-		text.WriteString(row + "\n")
 	}
 	_, err := io.WriteString(t.out, text.String())
 	return err
@@ -49,32 +53,25 @@ func (t *terminal) table(header []string, rows [][]string) error {
 func tableRow(cells []string, widths []int) string {
 	var b strings.Builder
 	for i, cell := range cells {
-		cell = cut(cell, widths[i])
-		b.WriteString(cell)
-		if i < len(cells)-1 {
-			b.WriteString(strings.Repeat(" ", widths[i]-uniseg.StringWidth(cell)+columnGap))
-		}
+		b.WriteString(cell + strings.Repeat(" ", widths[i]-uniseg.StringWidth(cell)+columnGap))
 	}
 	return strings.TrimRight(b.String(), " ")
 }
 
-// narrow takes from the widest columns until all fit a screen, or nothing can be taken.
-func narrow(widths []int, screen int) {
-	total := columnGap * (len(widths) - 1)
-	for _, w := range widths {
-		total += w
+// paragraphs writes each row as lines of a name and a value, with an empty line between rows.
+func (t *terminal) paragraphs(b *strings.Builder, header []string, rows [][]string) {
+	width := 0
+	for _, name := range header {
+		width = max(width, uniseg.StringWidth(name))
 	}
-	for ; total > screen; total-- {
-		widest := 0
-		for i, w := range widths {
-			if w > widths[widest] {
-				widest = i
-			}
+	for r, row := range rows {
+		if r > 0 {
+			b.WriteString("\n")
 		}
-		if widths[widest] <= leastColumn {
-			return
+		for i, cell := range row {
+			gap := strings.Repeat(" ", width-uniseg.StringWidth(header[i])+columnGap)
+			b.WriteString(paint(t.colorOut, colorBold, header[i]) + strings.TrimRight(gap+cell, " ") + "\n")
 		}
-		widths[widest]--
 	}
 }
 

@@ -49,25 +49,3 @@ a; b     disabled
 		t.Error("the caller's rows were changed")
 	}
 }
-
-func TestNarrow(t *testing.T) {
-	for _, c := range []struct {
-		widths []int
-		screen int
-		want   []int
-	}{
-		{[]int{10, 20, 5}, 80, []int{10, 20, 5}},
-		{[]int{10, 20, 5}, 36, []int{10, 15, 5}},
-		{[]int{10, 20, 5}, 28, []int{8, 9, 5}}, // the wider ones, in turns
-		{[]int{40, 40, 5}, 3, []int{8, 8, 5}},  // enough is enough
-	} {
-		got := append([]int(nil), c.widths...)
-		narrow(got, c.screen)
-		for i := range got {
-			if got[i] != c.want[i] {
-				t.Errorf("narrow(%v, %d) = %v, want %v", c.widths, c.screen, got, c.want)
-				break
-			}
-		}
-	}
-}
