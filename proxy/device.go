@@ -215,8 +215,10 @@ func (d *device) answer(ctx context.Context, conn *hubclient.Device) {
 		select {
 		case d.slots <- struct{}{}:
 			d.streams.start(func(ctx context.Context) {
-				defer func() { <-d.slots }()
-				d.open(ctx, req)
+				// The place is free before the service hears no: it may ask again at once.
+				if target, err := d.open(ctx, req); err != nil {
+					d.refuse(ctx, req, target, err)
+				}
 			})
 		default:
 			d.streams.start(func(ctx context.Context) {
@@ -226,14 +228,15 @@ func (d *device) answer(ctx context.Context, conn *hubclient.Device) {
 	}
 }
 
-// open sets one stream up, the target first, then the leg, and carries it.
-func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) {
+// open sets one stream up, the target first, then the leg, carries it, and gives its place
+// back. An error says why req is still to be refused, and target what it stood for.
+func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) (target string, err error) {
+	defer func() { <-d.slots }()
 	setup, cancel := context.WithTimeout(ctx, wire.HandshakeTimeout)
 	defer cancel()
 	target, conn, err := d.o.DialTarget(setup, req.Name)
 	if err != nil {
-		d.refuse(setup, req, target, err)
-		return
+		return target, err
 	}
 	s := &session{about: Event{Device: d.o.DeviceID, Service: req.Name, Peer: target}, events: &d.events, traffic: d.o.Traffic, streams: &d.streams}
 	s.resumed = d.network.next // the hub can be reached: the control connection need not wait either
@@ -241,9 +244,10 @@ func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) {
 	if err != nil {
 		stream.TCP(conn).Abort(stream.Reason(err))
 		d.events.emit(Event{Kind: Refused, Device: d.o.DeviceID, Service: req.Name, Peer: target, Err: err})
-		return
+		return target, nil
 	}
 	_ = s.carry(ctx, leg, stream.TCP(conn)) // told as an event
+	return target, nil
 }
 
 // refuse answers no.
