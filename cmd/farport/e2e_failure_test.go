@@ -92,7 +92,7 @@ func hubKilled(t *testing.T, binary string) {
 func streamLost(t *testing.T, binary string) {
 	const (
 		id     = "pi-1"
-		window = 2 * time.Second
+		window = 6 * time.Second
 	)
 	for _, flags := range [][]string{{"--resume-window", window.String()}, {"--no-resume"}} {
 		t.Run(flags[0], func(t *testing.T) {
@@ -237,7 +237,7 @@ func signals(t *testing.T, binary string) {
 				}
 				break
 			}
-			if code := p.exit(t, time.Second); code != 130 {
+			if code := p.exit(t, soon); code != 130 {
 				t.Errorf("exit code %d, want 130", code)
 			}
 		})

@@ -67,8 +67,13 @@ func (r row) compare(t *testing.T, far road) (result [2]seen) {
 	if result[1] != want {
 		t.Errorf("not the same:\nfarport: %v\n   want: %v", result[1], want)
 	}
-	if more := took[1] - took[0]; more > late+3*took[0] {
-		t.Errorf("%v longer than a direct connection", more)
+	// A busy machine may be late, but hardly three times.
+	for again := 0; took[1]-took[0] > late+3*took[0]; again++ {
+		if again == 2 {
+			t.Errorf("%v longer than a direct connection, the third time", took[1]-took[0])
+			break
+		}
+		_, took[1] = r.playOn(t, far)
 	}
 	return result
 }
