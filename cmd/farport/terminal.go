@@ -44,8 +44,9 @@ type terminal struct {
 	colorErr bool
 	quiet    bool
 
-	mu   sync.Mutex
-	line *liveLine // stands below everything on err; nil when there is none
+	mu     sync.Mutex
+	line   *liveLine // stands below everything on err; nil when there is none
+	failed error     // the first one of println
 }
 
 func newTerminal(out, err io.Writer) *terminal {
@@ -107,8 +108,22 @@ func (t *terminal) Write(p []byte) (int, error) {
 	return t.err.Write(p)
 }
 
-// println writes a line of the result.
-func (t *terminal) println(text string) { fmt.Fprintln(t.out, text) }
+// println writes a line of the result. An error is kept for run.
+func (t *terminal) println(text string) {
+	_, err := fmt.Fprintln(t.out, text)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == nil {
+		t.failed = err
+	}
+}
+
+// printed is the error of println, nil if all went well.
+func (t *terminal) printed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
+}
 
 // outputOptions say how a result is printed.
 type outputOptions struct{ format string }
