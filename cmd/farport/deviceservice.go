@@ -183,11 +183,8 @@ func (o *deviceInstallOptions) takeProxy(a *app, cs hubclient.ConnectionString) 
 		return nil
 	}
 	u, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: cs.Address()}})
-	if err != nil {
-		return usage("$HTTPS_PROXY is no proxy's URL") // err may show a password
-	}
-	if u == nil {
-		return nil
+	if err != nil || u == nil {
+		return err
 	}
 	a.term.notice("the service uses the HTTP proxy of the environment, %s://%s", u.Scheme, u.Host)
 	return a.fromArgument(o.flags, flagProxy, "$HTTPS_PROXY", u.String())

@@ -182,6 +182,7 @@ func TestInstallFails(t *testing.T) {
 		"killed":        {func(t *testing.T, _ *Manager, bin string, _ *Spec) { put(t, bin, "show", killed) }, "the service has failed (signal)", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait for the disk
 			for _, before := range []string{"nothing", "a file", "a service"} {
 				m, bin := machine(t, accepted)
 				old := spec
