@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -50,24 +49,18 @@ func bootSystemd(t *testing.T, binary string) *systemd {
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.WaitDelay = soon
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET,
-		Pdeathsig:  syscall.SIGKILL, Setsid: true,
+		Cloneflags:  unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET,
+		Setsid:      true,
 		UseCgroupFD: true, CgroupFD: newCgroup(t),
 	}
-	began, done := make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // its end is what Pdeathsig tells of
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		began <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-		close(done)
-	}()
-	if err := <-began; err != nil {
+	if err := cmd.Start(); err != nil {
 		skip.Test(t, "cannot make namespaces here: "+err.Error())
 	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // what matters of it is in ProcessState
+	}()
 	pid := fmt.Sprint(cmd.Process.Pid)
 	m := &systemd{site: s, root: "/proc/" + pid + "/root"}
 	inside := []string{nsenter, "-t", pid, "-m", "-u", "-i", "-n", "-p", "--", "env", "-C", s.dir}
@@ -96,36 +89,44 @@ func bootSystemd(t *testing.T, binary string) *systemd {
 	return m
 }
 
-// newCgroup makes a cgroup and opens it; it is removed when the test ends.
+// leash ends all processes of a cgroup and removes it, once its standard input ends: with
+// the test, or with the test's process, however that ends.
+const leash = `read -r _
+echo 1 >"$1/cgroup.kill"
+for try in $(seq 200); do
+	grep -q "populated 0" "$1/cgroup.events" && break
+	sleep 0.1
+done
+find "$1" -depth -type d -exec rmdir {} \;
+`
+
+// newCgroup makes a cgroup, on a leash, and opens it.
 func newCgroup(t *testing.T) (fd int) {
 	t.Helper()
 	top := "/sys/fs/cgroup"
 	if !exists(top + "/cgroup.controllers") {
 		top += "/unified"
 	}
-	dir := fmt.Sprintf("%s/farport-test-%d", top, os.Getpid())
 	if !exists(top + "/cgroup.controllers") {
 		skip.Test(t, "there are no cgroups, version 2")
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(top, "farport-test-*")
+	if err != nil {
 		skip.Test(t, "cannot make a cgroup here: "+err.Error())
 	}
+	holder := exec.Command("sh", "-c", leash, "sh", dir)
+	hand, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, holder)
 	t.Cleanup(func() {
-		eventually(t, "all cgroups of the machine are removed", func() bool {
-			var dirs []string
-			_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-				if err == nil && entry.IsDir() {
-					dirs = append(dirs, path)
-				}
-				return nil // they go while we look
-			})
-			for _, d := range slices.Backward(dirs) {
-				_ = unix.Rmdir(d)
-			}
-			return !exists(dir)
-		})
+		_ = hand.Close()
+		if code := p.exit(t, 2*soon); code != 0 || exists(dir) {
+			t.Errorf("cgroup %s is left (exit code %d)", dir, code)
+		}
 	})
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
