@@ -35,8 +35,7 @@ func (h *hub) dialControl(ctx context.Context, o DeviceOptions, l *login) (*cont
 	var conn net.Conn
 	var err error
 	if o.Transport == MQTT {
-		port := strconv.Itoa(cmp.Or(o.MQTTPort, DefaultMQTTPort))
-		conn, err = h.dialTLSWith(ctx, "tcp", net.JoinHostPort(h.cs.Host(), port), config)
+		conn, err = h.dialTLSWith(ctx, "tcp", h.mqttAddress(o.MQTTPort), config)
 	} else {
 		conn, err = h.dialWebSocket(ctx, config)
 	}
@@ -44,6 +43,11 @@ func (h *hub) dialControl(ctx context.Context, o DeviceOptions, l *login) (*cont
 		return nil, err
 	}
 	return &controlConn{Conn: conn}, nil
+}
+
+// mqttAddress is where the hub listens for MQTT in TLS; port 0 is the default one.
+func (h *hub) mqttAddress(port int) string {
+	return net.JoinHostPort(h.cs.Host(), strconv.Itoa(cmp.Or(port, DefaultMQTTPort)))
 }
 
 // dialWebSocket connects for MQTT in a WebSocket. paho has a function for that, but

@@ -151,6 +151,17 @@ func (p *Path) Upgrade(ctx context.Context) error {
 	return conn.Close()
 }
 
+// MQTT does the TLS handshake with the hub's port for Transport MQTT, zero being
+// DefaultMQTTPort, and returns the address that it asked for.
+func (p *Path) MQTT(ctx context.Context, port int) (addr string, err error) {
+	addr = p.hub.mqttAddress(port)
+	conn, err := p.hub.dialTLS(ctx, "tcp", addr)
+	if err != nil {
+		return addr, err
+	}
+	return addr, conn.Close()
+}
+
 // SignIn makes a call that needs no more than a right to read, and changes nothing.
 func (s *Service) SignIn(ctx context.Context) error {
 	if _, err := s.do(ctx, call{method: http.MethodGet, path: wire.PathStatistics}); err != nil {

@@ -197,15 +197,21 @@ func systemdStatus(e proxy.Event, host string) string {
 	return ""
 }
 
+// checkTransport checks --transport and --mqtt-port.
+func checkTransport(transport string, port int) error {
+	if port < 1 || port > 65535 {
+		return usage("--mqtt-port %d: must be 1 to 65535", port)
+	}
+	return oneOf("transport", transport, transportMQTTWS, transportMQTT)
+}
+
 // proxyOptions checks the flags.
 func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 	options := proxy.DeviceOptions{MaxStreams: o.maxStreams, GracePeriod: o.grace, Logger: a.logger(slog.LevelWarn)}
-	if err := oneOf("transport", o.transport, transportMQTTWS, transportMQTT); err != nil {
+	if err := checkTransport(o.transport, o.mqttPort); err != nil {
 		return options, err
 	}
 	switch {
-	case o.mqttPort < 1 || o.mqttPort > 65535:
-		return options, usage("--mqtt-port %d: must be 1 to 65535", o.mqttPort)
 	case o.maxStreams < 1:
 		return options, usage("--max-streams %d: must be 1 or more", o.maxStreams)
 	case o.grace < 0:

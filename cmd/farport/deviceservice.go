@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,7 +17,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
 
+	"github.com/farportio/farport/hubclient"
 	"github.com/farportio/farport/internal/sysservice"
 )
 
@@ -34,10 +38,13 @@ Windows, starts it and waits until the hub has accepted the device. It takes
 device-proxy's own flags. Installing again replaces flags and connection string; what
 fails leaves all as it was.
 
-The connection string is copied to a file that only root can read. On systemd the
-service runs as a user of its own that can change nothing, and gets the connection
-string, --cert, --key and --ca-file from systemd. A program in somebody's home folder
-cannot be started so: put it in /usr/local/bin first.
+The connection string is copied to a file that only root can read, and so is a --proxy
+with a password. On systemd the service runs as a user of its own that can change
+nothing, and gets these files, --cert, --key and --ca-file from systemd. A program in
+somebody's home folder cannot be started so: put it in /usr/local/bin first.
+
+Without --proxy, the proxy that $HTTPS_PROXY and $NO_PROXY give for the hub is the
+service's too.
 
 "farport device create ID --install-command" prints the whole line for a device.`,
 		Example: `  sudo farport device-proxy install --connection-string-file device.conn
@@ -65,7 +72,7 @@ func newDeviceUninstall(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "uninstall",
 		Short:   "Stop and remove the service",
-		Long:    `Stops the service and removes it and the connection string that it was given.`,
+		Long:    `Stops the service and removes it, with its connection string and other secrets.`,
 		Example: `  sudo farport device-proxy uninstall`,
 		Args:    arguments(), Annotations: exitStatus(exitUsage),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +81,7 @@ func newDeviceUninstall(a *app) *cobra.Command {
 			case err != nil:
 				return serviceError("uninstall the service", err)
 			case was:
-				a.term.notice("service %s removed, and its connection string", sysservice.Name)
+				a.term.notice("service %s removed, and its secrets", sysservice.Name)
 			default:
 				a.term.notice("service %s is not installed", sysservice.Name)
 			}
@@ -103,6 +110,15 @@ otherwise.`,
 }
 
 func runDeviceInstall(ctx context.Context, a *app, o deviceInstallOptions, own func(*pflag.Flag) bool) error {
+	cs, err := a.deviceString(&o.credentialOptions)
+	if err != nil && !(o.print && !o.hasString()) {
+		return err
+	}
+	if err == nil {
+		if err := o.takeProxy(a, cs); err != nil {
+			return err
+		}
+	}
 	spec, err := o.spec(a, own)
 	if err != nil {
 		return err
@@ -114,14 +130,10 @@ func runDeviceInstall(ctx context.Context, a *app, o deviceInstallOptions, own f
 		}
 		return serviceError("print the service", err)
 	}
-	cs, err := a.deviceString(&o.credentialOptions)
-	if err != nil {
-		return err
-	}
 	if _, err := newDeviceCertificate(a, cs, o.cert, o.key, a.logger(slog.LevelWarn)); err != nil {
 		return err
 	}
-	spec.Secret = cs.Reveal()
+	spec.Connection = cs.Reveal()
 	status, err := sysservice.New().Install(ctx, spec)
 	if err != nil {
 		return serviceError("install the service", err)
@@ -159,23 +171,43 @@ func (o *deviceInstallOptions) spec(a *app, own func(*pflag.Flag) bool) (sysserv
 	return spec, err
 }
 
+// hasString reports whether a connection string is given, be it good or bad.
+func (o *deviceInstallOptions) hasString() bool {
+	return o.connectionString != "" || o.connectionStringFile != ""
+}
+
+// takeProxy takes the proxy for the hub from the environment, which the service does not
+// have, where none is given.
+func (o *deviceInstallOptions) takeProxy(a *app, cs hubclient.ConnectionString) error {
+	if o.proxy != "" {
+		return nil
+	}
+	u, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: cs.Address()}})
+	if err != nil || u == nil {
+		return err
+	}
+	a.term.notice("the service uses the HTTP proxy of the environment, %s://%s", u.Scheme, u.Host)
+	return a.fromArgument(o.flags, flagProxy, "$HTTPS_PROXY", u.String())
+}
+
 // addFlag passes a flag on to the service.
 func addFlag(spec *sysservice.Spec, f *pflag.Flag) error {
 	switch f.Name {
 	case "print", "target", "help", flagConnectionString, flagConnectionStringFile:
 		return nil // for install alone, or in the service already
-	case "hub", "config":
-		return nil // what they name has been read: the connection string, and other flags
+	case flagConfig:
+		return nil // the flags that it has are set
 	case "ca-file", "cert", "key":
 		path, err := filepath.Abs(f.Value.String())
 		spec.Files = append(spec.Files, sysservice.File{Flag: f.Name, Path: path})
 		return err
-	case "proxy":
-		if hasPassword(f.Value.String()) {
-			e := usage("--proxy: the password would be seen by every user of this machine")
-			e.hint = "on systemd write HTTPS_PROXY=... to /etc/farport/device.env with mode 0600, and install without --proxy"
-			return e
+	case flagProxy:
+		if !hasPassword(f.Value.String()) {
+			break
 		}
+		text, err := yaml.Marshal(map[string]string{f.Name: f.Value.String()})
+		spec.Config = string(text) // other users see arguments
+		return err
 	}
 	values := []string{f.Value.String()}
 	if many, ok := f.Value.(pflag.SliceValue); ok {

@@ -18,13 +18,15 @@ import (
 type doctorOptions struct {
 	credentialOptions
 	outputOptions
-	device  string
-	service string
-	hosts   []string
-	echo    bool
-	login   bool
-	cert    string
-	key     string
+	device    string
+	service   string
+	hosts     []string
+	echo      bool
+	login     bool
+	transport string
+	mqttPort  int
+	cert      string
+	key       string
 }
 
 func (o *doctorOptions) addFlags(flags *pflag.FlagSet) {
@@ -34,6 +36,8 @@ func (o *doctorOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.hosts, "streaming-host", nil, "further `HOST` that the hub may send streams to; repeatable")
 	flags.BoolVar(&o.echo, "echo", false, "the service sends back what it gets: measure the rate through it")
 	flags.BoolVar(&o.login, "login", false, "with a device's connection string: sign in, which ends the connection of a device-proxy that runs")
+	flags.StringVar(&o.transport, "transport", transportMQTTWS, "how the device connects: `mqtt-ws|mqtt`; mqtt checks the hub's port for that, too")
+	flags.IntVar(&o.mqttPort, "mqtt-port", hubclient.DefaultMQTTPort, "the hub's `PORT` for --transport mqtt")
 	flags.StringVar(&o.cert, "cert", "", "with --login: the device's certificate chain in this PEM `FILE`")
 	flags.StringVar(&o.key, "key", "", "with --login: the certificate's private key in this PEM `FILE`")
 }
@@ -55,7 +59,9 @@ echoes (--echo).
 
 With a device's connection string, on the device, it checks the device's way to the
 hub. A device has one connection only, so signing in would end the one of a
-device-proxy that runs: it is only tried with --login.`,
+device-proxy that runs: it is only tried with --login.
+
+Port 8883 is only looked at with --transport mqtt: nobody else needs it.`,
 		Example:           "  farport doctor\n  farport doctor pi-1 --service ssh\n  farport doctor pi-1 -o json",
 		ValidArgsFunction: a.completeDevices,
 		Args:              arguments("[DEVICE]"),
@@ -74,6 +80,9 @@ func runDoctor(ctx context.Context, a *app, o doctorOptions) error {
 	if err := oneOf("output", o.format, formatTable, formatJSON); err != nil {
 		return err
 	}
+	if err := checkTransport(o.transport, o.mqttPort); err != nil {
+		return err
+	}
 	cs, err := a.anyString(&o.credentialOptions)
 	if err != nil {
 		return err
@@ -82,7 +91,11 @@ func runDoctor(ctx context.Context, a *app, o doctorOptions) error {
 	if err != nil {
 		return err
 	}
-	checks := doctor.Path(hubclient.NewPath(cs, options), o.trust(cs))
+	path := hubclient.NewPath(cs, options)
+	checks := doctor.Path(path, o.trust(cs))
+	if o.transport == transportMQTT {
+		checks = append(checks, doctor.MQTT(path, o.mqttPort))
+	}
 	if cs.IsDevice() {
 		check, err := o.deviceLogin(a, cs, options)
 		if err != nil {
@@ -128,7 +141,10 @@ func (o *doctorOptions) deviceLogin(a *app, cs hubclient.ConnectionString, optio
 	if !o.login {
 		return doctor.Login(nil, false), nil
 	}
-	device := hubclient.DeviceOptions{Options: options}
+	device := hubclient.DeviceOptions{Options: options, MQTTPort: o.mqttPort}
+	if o.transport == transportMQTT {
+		device.Transport = hubclient.MQTT
+	}
 	certificate, err := newDeviceCertificate(a, cs, o.cert, o.key, a.logger(slog.LevelWarn))
 	if err != nil {
 		return doctor.Check{}, err

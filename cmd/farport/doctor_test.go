@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -138,5 +139,37 @@ func TestDoctorJSON(t *testing.T) {
 	}
 	if stdout != string(want) {
 		t.Errorf("got %s\nwant %s", stdout, want)
+	}
+}
+
+// The port of --transport mqtt is looked at only when it is asked for.
+func TestDoctorMQTT(t *testing.T) {
+	s := hubtest.New(t, hub.Options{})
+	cs := s.AddDevice("pi-1")
+	port := strconv.Itoa(s.MQTTPort())
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		code   int
+		stdout string // "" is no line of it
+	}{
+		{"not asked for", nil, exitDone, ""},
+		{"open", []string{"--transport", "mqtt", "--mqtt-port", port}, exitDone, `(?m)^mqtt +ok +localhost:` + port + ` takes TLS, `},
+		{"sign in", []string{"--transport", "mqtt", "--mqtt-port", port, "--login"}, exitDone, `(?m)^mqtt +ok .*\n(.*\n)*credentials +ok `},
+		{"closed", []string{"--transport", "mqtt", "--mqtt-port", "1"}, exitHub, // tcpmux's, that nobody listens on
+			`(?m)^websocket +ok .*\nmqtt +failed +TCP connection "localhost:1": connection refused\n +hint: .*leave out --transport mqtt`},
+		{"no transport", []string{"--transport", "amqp"}, exitUsage, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			code := run(t.Context(), append([]string{"doctor"}, tt.args...), streams{strings.NewReader(""), &stdout, &stderr},
+				environment(map[string]string{"IOTHUB_DEVICE_CONNECTION_STRING": cs.Reveal()}))
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d: %s", code, tt.code, stderr.String())
+			}
+			if tt.stdout == "" == strings.Contains(stdout.String(), "\nmqtt") || !regexp.MustCompile(tt.stdout).MatchString(stdout.String()) {
+				t.Errorf("it says %s", stdout.String())
+			}
+		})
 	}
 }

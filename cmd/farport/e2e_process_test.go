@@ -32,6 +32,7 @@ var packages = map[string]string{
 	"scp": "openssh-client", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "sshd": "openssh-server",
 	"freerdp-shadow-cli": "freerdp2-shadow-x11", "winpr-hash": "winpr-utils", "xfreerdp": "freerdp2-x11",
 	"import": "imagemagick", "openbox": "openbox", "useradd": "passwd", "xdotool": "xdotool",
+	"env": "coreutils", "nsenter": "util-linux", "pivot_root": "util-linux", "setpriv": "util-linux", "unshare": "util-linux", "systemd-analyze": "systemd",
 	"microsocks": "microsocks", "tinyproxy": "tinyproxy-bin",
 	"openssl": "openssl", "xrdp": "xrdp", "xrdp-sesman": "xrdp", "xterm": "xterm", "xsetroot": "x11-xserver-utils", "Xvfb": "xvfb", "Xorg": "xorgxrdp",
 }

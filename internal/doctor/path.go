@@ -129,6 +129,18 @@ func upgrade(ctx context.Context, p *hubclient.Path) (Result, error) {
 	return Result{Detail: "the hub takes WebSockets, where devices sign in"}, nil
 }
 
+// MQTT is the check of a further port, which only devices with --transport mqtt use; 0 is
+// the default one. A hub without it is as good for all others, so it is not in Path.
+func MQTT(p *hubclient.Path, port int) Check {
+	return Check{"mqtt", func(ctx context.Context) (Result, error) {
+		addr, err := p.MQTT(ctx, port)
+		if err != nil {
+			return Result{}, &Problem{err.Error(), "open the port in firewalls and on the hub (--mqtt-listen), or leave out --transport mqtt: the default needs no port but that of HTTPS", err}
+		}
+		return Result{Detail: addr + " takes TLS, where devices with --transport mqtt sign in"}, nil
+	}}
+}
+
 // short is d with no more digits than tell something.
 func short(d time.Duration) string {
 	if d < 10*time.Millisecond {

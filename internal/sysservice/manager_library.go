@@ -45,7 +45,12 @@ func open(s Spec) (service.Service, error) {
 
 // allArguments are those of the program.
 func allArguments(s Spec) []string {
-	args := []string{command, "--connection-string-file=" + secretPath()}
+	args := []string{command}
+	for _, f := range s.secrets() {
+		if f.text != "" {
+			args = append(args, "--"+f.flag+"="+secretPath(f.name))
+		}
+	}
 	for _, f := range s.Files {
 		args = append(args, "--"+f.Flag+"="+f.Path)
 	}
@@ -63,34 +68,52 @@ func (m *Manager) Install(ctx context.Context, s Spec) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	secret, err := save(secretPath(), 0o600)
-	if err != nil {
-		return Status{}, err
+	secrets := s.secrets()
+	var before []secret
+	for _, f := range secrets {
+		file, err := save(secretPath(f.name), 0o600)
+		if err != nil {
+			return Status{}, err
+		}
+		before = append(before, secret{f.flag, f.name, string(file.data)})
 	}
 	back, err := saveDefinition()
 	if err != nil {
 		return Status{}, err
 	}
-	status, err := m.put(ctx, svc, []byte(s.Secret+"\n"))
+	status, err := m.put(ctx, svc, secrets)
 	if err == nil {
 		return status, nil
 	}
 	_ = svc.Uninstall() // not there if it is what failed
-	if back == nil || secret.data == nil {
-		return Status{}, errors.Join(err, remove(secret.path))
+	if back == nil {
+		return Status{}, errors.Join(err, removeSecrets())
 	}
-	err = errors.Join(err, writeSecret(secret.path, secret.data), back())
-	return Status{}, errors.Join(err, svc.Start())
+	return Status{}, errors.Join(err, putSecrets(before), back(), svc.Start())
 }
 
-func (m *Manager) put(ctx context.Context, svc service.Service, text []byte) (Status, error) {
+// putSecrets writes those that have a text, and removes the others.
+func putSecrets(secrets []secret) error {
+	for _, f := range secrets {
+		write := func(path string, _ []byte) error { return remove(path) }
+		if f.text != "" {
+			write = writeSecret
+		}
+		if err := write(secretPath(f.name), []byte(f.text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Manager) put(ctx context.Context, svc service.Service, secrets []secret) (Status, error) {
 	if err := takeAway(svc); err != nil {
 		return Status{}, err
 	}
 	if err := makeSecretDir(); err != nil {
 		return Status{}, err
 	}
-	if err := writeSecret(secretPath(), text); err != nil {
+	if err := putSecrets(secrets); err != nil {
 		return Status{}, err
 	}
 	if err := svc.Install(); err != nil {
@@ -127,8 +150,8 @@ func takeAway(svc service.Service) error {
 	return nil
 }
 
-// Uninstall stops and removes the service and the connection string. It reports whether
-// there was one.
+// Uninstall stops and removes the service and its secrets. It reports whether there was
+// one.
 func (m *Manager) Uninstall(ctx context.Context) (bool, error) {
 	if !isRoot() {
 		return false, ErrNotRoot
@@ -141,7 +164,14 @@ func (m *Manager) Uninstall(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return status.State != NotInstalled, errors.Join(takeAway(svc), remove(secretPath()))
+	return status.State != NotInstalled, errors.Join(takeAway(svc), removeSecrets())
+}
+
+func removeSecrets() (err error) {
+	for _, f := range (Spec{}).secrets() {
+		err = errors.Join(err, remove(secretPath(f.name)))
+	}
+	return err
 }
 
 // Status asks the system for the service.

@@ -1,8 +1,8 @@
 // Package sysservice makes the device-proxy a service of the system that runs from boot
-// on: of systemd, launchd or Windows. It writes the service's definition and keeps the
-// connection string in a file that only the system and the service can read.
+// on: of systemd, launchd or Windows. It writes the service's definition and keeps its
+// secrets in files that only the system and the service can read.
 //
-//	Install ── checks ── secret, definition ── start ── wait until it is connected
+//	Install ── checks ── secrets, definition ── start ── wait until it is connected
 //	   └── whatever fails: back to what was there before
 //
 // On systemd it speaks to systemctl itself: an installation can then be replaced, undone,
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/farportio/farport/internal/atomicfile"
@@ -26,7 +27,12 @@ const Name = "farport-device-proxy"
 const (
 	description = "farport device-proxy"
 	command     = "device-proxy" // the argument that makes the program one
-	secretFile  = "device.conn"
+)
+
+// The files of the service's secrets, in a folder of the system's.
+const (
+	connectionFile = "device.conn"
+	configFile     = "device-secrets.yaml"
 )
 
 // Connected begins the status text of a device-proxy that the hub has accepted. Install
@@ -44,7 +50,20 @@ type Spec struct {
 	Executable string   // absolute path of the program
 	Arguments  []string // of device-proxy, without those of Files
 	Files      []File   // further files that the service has to read
-	Secret     string   // the device's connection string
+	Connection string   // the device's connection string; a secret
+	Config     string   // text of a config file with flags that are secrets; "" is none
+}
+
+// secret is a file of the service that others must not read; an empty text is no file.
+type secret struct{ flag, name, text string }
+
+// secrets are all that there can be, so that an installation takes away what an earlier
+// one has left. The connection string always is, also when its text is not known yet.
+func (s Spec) secrets() []secret {
+	return []secret{
+		{"connection-string-file", connectionFile, s.Connection + "\n"},
+		{"config", configFile, s.Config},
+	}
 }
 
 // File is the absolute path of a file that a flag names, such as "ca-file".
@@ -100,12 +119,15 @@ func save(path string, mode fs.FileMode) (saved, error) {
 	return saved{path, mode, data}, err
 }
 
-// restore puts the file back, or removes it.
+// restore puts the file back with the folder it is in, or removes it.
 func (s saved) restore() error {
-	if s.data != nil {
-		return atomicfile.Write(s.path, s.data, s.mode)
+	if s.data == nil {
+		return remove(s.path)
 	}
-	return remove(s.path)
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
+		return err
+	}
+	return atomicfile.Write(s.path, s.data, s.mode)
 }
 
 // remove takes a file away that need not be there.

@@ -40,6 +40,11 @@ const (
 	unknown  = "LoadState=not-found\nActiveState=inactive\nSubState=dead\nActiveEnterTimestamp=\nInactiveEnterTimestamp=\n"
 )
 
+const (
+	secretPath = secretDir + "/" + connectionFile
+	configPath = secretDir + "/" + configFile
+)
+
 // machine is a manager with its own root folder, and a systemctl that plays.
 func machine(t *testing.T, show string) (m *Manager, bin string) {
 	t.Helper()
@@ -89,7 +94,7 @@ func content(t *testing.T, path string) string {
 }
 
 // spec starts a program that is in everybody's reach.
-var spec = Spec{Executable: "/bin/sh", Arguments: []string{"--max-streams=5"}, Secret: "HostName=hub.example.com;DeviceId=pi-1;SharedAccessKey=c2VjcmV0"}
+var spec = Spec{Executable: "/bin/sh", Arguments: []string{"--max-streams=5"}, Connection: "HostName=hub.example.com;DeviceId=pi-1;SharedAccessKey=c2VjcmV0"}
 
 func TestInstall(t *testing.T) {
 	m, bin := machine(t, accepted)
@@ -100,7 +105,7 @@ func TestInstall(t *testing.T) {
 	if want := time.Date(2026, 11, 28, 20, 17, 32, 0, time.UTC); !status.Since.Equal(want) {
 		t.Errorf("since %s, want %s", status.Since, want)
 	}
-	if got := content(t, m.root+secretPath); got != spec.Secret+"\n" {
+	if got := content(t, m.root+secretPath); got != spec.Connection+"\n" {
 		t.Errorf("secret %q", got)
 	}
 	for path, mode := range map[string]os.FileMode{secretPath: 0o600, unitPath: 0o644} {
@@ -118,12 +123,24 @@ func TestInstall(t *testing.T) {
 	}
 
 	again := spec
-	again.Arguments = []string{"--max-streams=6"}
+	again.Arguments, again.Config = []string{"--max-streams=6"}, "proxy: http://me:cGFzcw@proxy\n"
 	if _, err := m.Install(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(content(t, m.root+unitPath), "--max-streams=6") {
-		t.Error("installing again did not replace the unit")
+	unit := content(t, m.root+unitPath)
+	if !strings.Contains(unit, "--max-streams=6") || strings.Contains(unit, "cGFzcw") ||
+		!strings.Contains(unit, " --config=${CREDENTIALS_DIRECTORY}/device-secrets.yaml ") ||
+		!strings.Contains(unit, "\nLoadCredential=device-secrets.yaml:/etc/farport/device-secrets.yaml\n") {
+		t.Errorf("installing again made the unit\n%s", unit)
+	}
+	if info, err := os.Stat(m.root + configPath); err != nil || info.Mode() != 0o600 || content(t, m.root+configPath) != again.Config {
+		t.Errorf("%s: %v (%v)", configPath, info, err)
+	}
+	if _, err := m.Install(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := files(t, m), []string{secretPath, unitPath}; !slices.Equal(got, want) {
+		t.Errorf("without a config there is %q, want %q", got, want)
 	}
 
 	if was, err := m.Uninstall(t.Context()); !was || err != nil {
@@ -165,25 +182,37 @@ func TestInstallFails(t *testing.T) {
 		"killed":        {func(t *testing.T, _ *Manager, bin string, _ *Spec) { put(t, bin, "show", killed) }, "the service has failed (signal)", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, before := range []bool{false, true} {
+			t.Parallel() // they wait for the disk
+			for _, before := range []string{"nothing", "a file", "a service"} {
 				m, bin := machine(t, accepted)
-				if before {
-					if _, err := m.Install(t.Context(), spec); err != nil {
+				old := spec
+				old.Config = "proxy: http://old\n"
+				switch before {
+				case "a file": // that somebody has made by hand
+					if err := os.MkdirAll(m.root+secretDir, 0o755); err != nil {
+						t.Fatal(err)
+					}
+					put(t, m.root+secretDir, connectionFile, spec.Connection+"\n")
+				case "a service":
+					if _, err := m.Install(t.Context(), old); err != nil {
 						t.Fatal(err)
 					}
 				}
 				was := files(t, m)
 				s := spec
-				s.Arguments, s.Secret = []string{"--max-streams=7"}, "another"
+				s.Arguments, s.Connection = []string{"--max-streams=7"}, "another"
 				tt.change(t, m, bin, &s)
 				_, err := m.Install(t.Context(), s)
 				if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
 					t.Errorf("got %v, want %q", err, tt.want)
 				}
 				if left := files(t, m); !slices.Equal(left, was) {
-					t.Errorf("there was %q, it left %q", was, left)
+					t.Fatalf("there was %q, it left %q", was, left)
 				}
-				if before && (content(t, m.root+secretPath) != spec.Secret+"\n" || strings.Contains(content(t, m.root+unitPath), "streams=7")) {
+				if before != "nothing" && content(t, m.root+secretPath) != spec.Connection+"\n" {
+					t.Error("the connection string that was there has changed")
+				}
+				if before == "a service" && (content(t, m.root+configPath) != old.Config || strings.Contains(content(t, m.root+unitPath), "streams=7")) {
 					t.Error("the service that was there has changed")
 				}
 			}

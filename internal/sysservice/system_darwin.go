@@ -16,7 +16,7 @@ const (
 
 func isRoot() bool { return os.Geteuid() == 0 }
 
-func secretPath() string { return filepath.Join(secretDir, secretFile) }
+func secretPath(name string) string { return filepath.Join(secretDir, name) }
 
 // Definition is the text of the service's definition. It holds no secret.
 func Definition(s Spec) (string, error) { return plist(s.Executable, allArguments(s)), nil }

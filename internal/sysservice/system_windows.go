@@ -14,7 +14,7 @@ import (
 // user is whom the service runs as: it may use the network and change nothing.
 const user = `NT AUTHORITY\LocalService`
 
-// Who may do what with the connection string and its folder, others nothing: the system
+// Who may do what with the secrets and their folder, others nothing: the system
 // and administrators everything, LocalService reads. Inherited entries are cut off.
 const (
 	secretRights = "O:BAD:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FR;;;LS)"
@@ -23,12 +23,12 @@ const (
 
 func isRoot() bool { return windows.GetCurrentProcessToken().IsElevated() }
 
-func secretPath() string {
+func secretPath(name string) string {
 	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
 	if err != nil {
 		dir = `C:\ProgramData`
 	}
-	return filepath.Join(dir, "farport", secretFile)
+	return filepath.Join(dir, "farport", name)
 }
 
 // Definition tells what the service will be: on Windows it is no file.
@@ -51,7 +51,7 @@ func options(Spec) (service.KeyValue, error) {
 // makeSecretDir makes the folder, or takes one over: in ProgramData everybody may have
 // made it before.
 func makeSecretDir() error {
-	dir := filepath.Dir(secretPath())
+	dir := filepath.Dir(secretPath(connectionFile))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}

@@ -13,14 +13,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/farportio/farport/internal/atomicfile"
 )
 
 const (
-	secretPath = "/etc/farport/" + secretFile
-	unitPath   = "/etc/systemd/system/" + Name + ".service"
-	booted     = "/run/systemd/system" // is there while systemd runs; source: sd_booted(3)
+	secretDir = "/etc/farport"
+	unitPath  = "/etc/systemd/system/" + Name + ".service"
+	booted    = "/run/systemd/system" // is there while systemd runs; source: sd_booted(3)
 
 	// leastVersion of systemd has LoadCredential=.
 	leastVersion = 247
@@ -56,22 +54,43 @@ func (m *Manager) Install(ctx context.Context, s Spec) (Status, error) {
 	if err := m.check(ctx, s.Executable); err != nil {
 		return Status{}, err
 	}
-	unit, err := save(m.root+unitPath, 0o644)
+	before, err := m.saveAll()
 	if err != nil {
 		return Status{}, err
 	}
-	secret, err := save(m.root+secretPath, 0o600)
+	status, err := m.put(ctx, definition, s.secrets())
 	if err != nil {
-		return Status{}, err
-	}
-	status, err := m.put(ctx, unit, definition, secret, s.Secret)
-	if err != nil {
-		if undone := m.undo(context.WithoutCancel(ctx), unit, secret); undone != nil {
+		if undone := m.undo(context.WithoutCancel(ctx), before); undone != nil {
 			err = fmt.Errorf("%w; and going back failed: %w", err, undone)
 		}
 		return Status{}, err
 	}
 	return status, nil
+}
+
+// saveAll keeps the unit, which comes first, and the secrets.
+func (m *Manager) saveAll() ([]saved, error) {
+	unit, err := save(m.root+unitPath, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	all := []saved{unit}
+	for _, path := range m.secretPaths() {
+		s, err := save(path, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// secretPaths are those of all secrets that there can be.
+func (m *Manager) secretPaths() (paths []string) {
+	for _, f := range (Spec{}).secrets() {
+		paths = append(paths, filepath.Join(m.root+secretDir, f.name))
+	}
+	return paths
 }
 
 // check looks for what would make the installation fail.
@@ -126,16 +145,17 @@ func (m *Manager) reachable(program string) error {
 	}
 }
 
-func (m *Manager) put(ctx context.Context, unit saved, definition string, secret saved, text string) (Status, error) {
-	for _, dir := range []string{filepath.Dir(secret.path), filepath.Dir(unit.path)} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+func (m *Manager) put(ctx context.Context, definition string, secrets []secret) (Status, error) {
+	for _, f := range secrets {
+		s := saved{filepath.Join(m.root+secretDir, f.name), 0o600, []byte(f.text)}
+		if f.text == "" {
+			s.data = nil
+		}
+		if err := s.restore(); err != nil {
 			return Status{}, err
 		}
 	}
-	if err := atomicfile.Write(secret.path, []byte(text+"\n"), secret.mode); err != nil {
-		return Status{}, err
-	}
-	if err := atomicfile.Write(unit.path, []byte(definition), unit.mode); err != nil {
+	if err := (saved{m.root + unitPath, 0o644, []byte(definition)}).restore(); err != nil {
 		return Status{}, err
 	}
 	for _, args := range [][]string{{"daemon-reload"}, {"enable", Name + ".service"}, {"restart", Name + ".service"}} {
@@ -149,14 +169,21 @@ func (m *Manager) put(ctx context.Context, unit saved, definition string, secret
 	return m.await(ctx)
 }
 
-// undo goes back to the service that was there before, if any.
-func (m *Manager) undo(ctx context.Context, unit, secret saved) error {
+// undo goes back to the service that was there before, if any, and to files of its names
+// that somebody else has put there.
+func (m *Manager) undo(ctx context.Context, before []saved) error {
 	ctx, cancel := context.WithTimeout(ctx, undoWait)
 	defer cancel()
-	if unit.data == nil {
-		return m.takeAway(ctx)
+	var err error
+	if before[0].data == nil {
+		err = m.takeAway(ctx)
 	}
-	err := errors.Join(unit.restore(), secret.restore())
+	for _, s := range before {
+		err = errors.Join(err, s.restore())
+	}
+	if before[0].data == nil {
+		return err
+	}
 	for _, args := range [][]string{{"daemon-reload"}, {"restart", "--no-block", Name + ".service"}} {
 		_, e := m.run(ctx, args...)
 		err = errors.Join(err, e)
@@ -173,16 +200,18 @@ func (m *Manager) takeAway(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, remove(m.root+unitPath), remove(m.root+secretPath))
-	_ = os.Remove(filepath.Dir(m.root + secretPath)) // unless somebody has more in it
+	for _, path := range append(m.secretPaths(), m.root+unitPath) {
+		errs = append(errs, remove(path))
+	}
+	_ = os.Remove(m.root + secretDir) // unless somebody has more in it
 	_, err := m.run(ctx, "daemon-reload")
 	errs = append(errs, err)
 	_, _ = m.run(ctx, "reset-failed", Name+".service") // it fails when nothing has
 	return errors.Join(errs...)
 }
 
-// Uninstall stops and removes the service and the connection string. It reports whether
-// there was one.
+// Uninstall stops and removes the service and its secrets. It reports whether there was
+// anything.
 func (m *Manager) Uninstall(ctx context.Context) (bool, error) {
 	if !m.isRoot {
 		return false, ErrNotRoot
@@ -190,8 +219,8 @@ func (m *Manager) Uninstall(ctx context.Context) (bool, error) {
 	if err := m.running(); err != nil {
 		return false, err
 	}
-	was := slices.ContainsFunc([]string{unitPath, secretPath}, func(path string) bool {
-		_, err := os.Stat(m.root + path)
+	was := slices.ContainsFunc(append(m.secretPaths(), m.root+unitPath), func(path string) bool {
+		_, err := os.Stat(path)
 		return !errors.Is(err, fs.ErrNotExist)
 	})
 	if !was {

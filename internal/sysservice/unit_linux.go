@@ -59,8 +59,14 @@ WantedBy=multi-user.target
 
 // Definition is the text of the service's definition. It holds no secret.
 func Definition(s Spec) (string, error) {
-	words := []string{unitProgram(s.Executable), command, fromCredentials("connection-string-file", secretFile)}
-	credentials := []string{secretFile + ":" + secretPath}
+	words := []string{unitProgram(s.Executable), command}
+	var credentials []string
+	for _, f := range s.secrets() {
+		if f.text != "" {
+			words = append(words, fromCredentials(f.flag, f.name))
+			credentials = append(credentials, f.name+":"+secretDir+"/"+f.name)
+		}
+	}
 	for _, f := range s.Files {
 		if strings.ContainsAny(f.Path, "\n\r") {
 			return "", fmt.Errorf("--%s %q: no name for a unit: %w", f.Flag, f.Path, ErrOutOfReach)
