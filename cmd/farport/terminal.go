@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -46,6 +47,7 @@ type terminal struct {
 
 	mu   sync.Mutex
 	line *liveLine // stands below everything on err; nil when there is none
+	lost error     // why a part of the result was not written
 }
 
 func newTerminal(out, err io.Writer) *terminal {
@@ -107,8 +109,29 @@ func (t *terminal) Write(p []byte) (int, error) {
 	return t.err.Write(p)
 }
 
-// println writes a line of the result.
-func (t *terminal) println(text string) { fmt.Fprintln(t.out, text) }
+// println writes a line of the result. An error shows in lostResult.
+func (t *terminal) println(text string) { fmt.Fprintln(resultWriter{t}, text) }
+
+// resultWriter is standard output for whoever does not look at errors: the first one is
+// kept, and ends the command with an error once it is done.
+type resultWriter struct{ t *terminal }
+
+func (w resultWriter) Write(p []byte) (int, error) {
+	n, err := w.t.out.Write(p)
+	if err != nil {
+		w.t.mu.Lock()
+		defer w.t.mu.Unlock()
+		w.t.lost = cmp.Or(w.t.lost, err)
+	}
+	return n, err
+}
+
+// lostResult is why a part of the result was not written, nil if all was.
+func (t *terminal) lostResult() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lost
+}
 
 // outputOptions say how a result is printed.
 type outputOptions struct{ format string }

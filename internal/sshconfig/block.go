@@ -1,6 +1,7 @@
 package sshconfig
 
 import (
+	"path/filepath"
 	"runtime"
 	"strings"
 )
@@ -89,4 +90,21 @@ func Words(words []string) string {
 		line[i] = w
 	}
 	return strings.Join(line, " ")
+}
+
+// Include is what stands after ssh's keyword Include to find one file, by its absolute
+// path. Characters that ssh or, from some version on, its tokens and variables give a
+// meaning to are each a ?, as the name is a pattern in every version.
+func Include(path string) string {
+	const special = "%$\"'\\#*?[]{}~"
+	name := strings.Map(func(r rune) rune {
+		if r < ' ' || strings.ContainsRune(special, r) {
+			return '?'
+		}
+		return r
+	}, filepath.ToSlash(path))
+	if strings.Contains(name, " ") {
+		return `"` + name + `"`
+	}
+	return name
 }
