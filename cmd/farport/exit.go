@@ -105,6 +105,8 @@ var verdicts = []verdict{
 	{hubclient.ErrTimeout, exitTimeout, "the device may be stuck or its network slow; try again, or wait longer with --response-timeout"},
 	{profile.ErrNotFound, exitFailed, `"farport hub list" shows the stored ones, "farport hub add NAME" stores one`},
 	{profile.ErrExists, exitFailed, "--force replaces it"},
+	{errNoConfig, exitFailed, "set HOME or XDG_CONFIG_HOME"},
+	{errNoState, exitFailed, "set HOME or XDG_STATE_HOME"},
 	{profile.ErrDamaged, exitFailed, `"farport hub remove NAME --force" removes it`},
 	{profile.ErrBadName, exitUsage, "it is a name of your own, such as work or customer-1"},
 	{hub.ErrBadHost, exitUsage, "IPv6 addresses with a port stand in []"},
