@@ -62,6 +62,10 @@ func SplitTarget(target string) (device, module string) { return wire.SplitTarge
 // ValidTarget reports whether name can be a target's: DEVICE or DEVICE/MODULE.
 func ValidTarget(name string) bool { return wire.ValidTarget(name) }
 
+// ValidStreamName reports whether a stream can have that name: 1 to 128 characters of
+// A-Za-z0-9-._~ , except "." and "..".
+func ValidStreamName(name string) bool { return wire.ValidStreamName(name) }
+
 // Identity is a device or module identity as the hub's registry has it. Its keys are
 // base64 text; it has them wherever the hub sent them, so mind where it is printed.
 type Identity = wire.Device

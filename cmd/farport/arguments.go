@@ -60,6 +60,14 @@ func (a *app) fromArgument(flags *pflag.FlagSet, flag, name, value string) error
 	return flags.Set(flag, value)
 }
 
+// shellArgument is a positional argument as a POSIX shell and farport take it.
+func shellArgument(s string) string {
+	if strings.HasPrefix(s, "-") {
+		return "-- " + shellWord(s)
+	}
+	return shellWord(s)
+}
+
 // shellWord is a word as a POSIX shell takes it.
 func shellWord(s string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:+@%="

@@ -219,6 +219,9 @@ func (c *configFile) syntaxError(err error) error {
 	if strings.HasPrefix(text, "did not find expected ") {
 		line++ // what yaml's parser finds, unlike its scanner, it counts from 0
 	}
+	if line == 0 && strings.HasPrefix(text, "found ") {
+		line = 1 // the scanner does not name the first
+	}
 	if line == 0 {
 		return usage("%s: %s", c.path, text)
 	}

@@ -141,7 +141,11 @@ func (a *app) given(o *credentialOptions) (cs hubclient.ConnectionString, found 
 	case o.connectionStringFile != "":
 		var text string
 		if text, err = a.readSecretFile(o.connectionStringFile); err == nil {
-			cs, err = parse(o.connectionStringFile, text)
+			source := o.connectionStringFile
+			if source == standardInput {
+				source = "standard input"
+			}
+			cs, err = parse(source, text)
 		}
 	default:
 		return cs, false, nil
@@ -177,10 +181,32 @@ func (o *credentialOptions) missing() error {
 // readSecretFile reads a file with a secret that others cannot have put there, or
 // standard input.
 func (a *app) readSecretFile(path string) (string, error) {
-	if path == standardInput {
-		return readLimited(a.in, "standard input", maxSecretFile)
+	return a.orStopped(func() (string, error) {
+		if path == standardInput {
+			return readLimited(a.in, "standard input", maxSecretFile)
+		}
+		return a.readOwnFile(path)
+	})
+}
+
+// orStopped waits for a read that may never end, of a terminal or a pipe, no longer than
+// until the first interrupt.
+func (a *app) orStopped(read func() (string, error)) (string, error) {
+	type result struct {
+		text string
+		err  error
 	}
-	return a.readOwnFile(path)
+	results := make(chan result, 1)
+	go func() { // ends with the read, or the process
+		text, err := read()
+		results <- result{text, err}
+	}()
+	select {
+	case r := <-results:
+		return r.text, r.err
+	case <-a.stopped:
+		return "", errors.New("interrupted")
+	}
 }
 
 func (a *app) readOwnFile(path string) (string, error) {

@@ -114,7 +114,7 @@ func runDeviceCreate(ctx context.Context, a *app, o deviceCreateOptions) error {
 		if hasCertificate(created) {
 			besides = " besides its certificate"
 		}
-		a.term.hint("%q prints what it needs to connect%s", "farport device connection-string "+o.id, besides)
+		a.term.hint(`"farport device connection-string %s" prints what it needs to connect%s`, shellArgument(o.id), besides)
 		return nil
 	})
 }

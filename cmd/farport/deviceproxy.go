@@ -233,6 +233,9 @@ func (o *deviceProxyOptions) proxyOptions(a *app) (proxy.DeviceOptions, error) {
 		if !ok || name == "" {
 			return options, usage("--service %s: must be NAME=HOST:PORT", quote(s))
 		}
+		if err := checkService(name); err != nil {
+			return options, err
+		}
 		if err := checkTarget("--service", target); err != nil {
 			return options, err
 		}

@@ -57,6 +57,17 @@ func setBy(flags *pflag.FlagSet, flag string) string {
 	return ""
 }
 
+// checkGiven refuses a flag that is given as "": most often a script's variable that is not
+// set, where going on with the default would mean another hub or device than was meant.
+func checkGiven(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" {
+			err = usage("--%s must not be empty", f.Name)
+		}
+	})
+	return err
+}
+
 // applyEnvironment sets the flags that are not on the command line: from their own
 // variables first, then from other programs'. An empty variable counts as not set.
 func applyEnvironment(flags *pflag.FlagSet, env lookup) error {

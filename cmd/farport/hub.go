@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"strconv"
 
@@ -192,7 +193,7 @@ func (a *app) completeHubFlags(cmd *cobra.Command) {
 type hubRemoveOptions struct{ force bool }
 
 func (o *hubRemoveOptions) addFlags(flags *pflag.FlagSet) {
-	flags.BoolVar(&o.force, "force", false, "remove the hub even if its key cannot be removed from the system's keyring")
+	flags.BoolVar(&o.force, "force", false, "remove the hub even if its file is damaged, or its key cannot be removed from the system's keyring")
 }
 
 func newHubRemove(a *app) *cobra.Command {
@@ -218,7 +219,7 @@ func runHubRemove(a *app, o hubRemoveOptions, name string) error {
 		return err
 	}
 	p, err := store.Load(name)
-	if err != nil {
+	if err != nil && !(o.force && errors.Is(err, profile.ErrDamaged)) {
 		return err
 	}
 	if err := removeKeyring(p); err != nil {

@@ -157,13 +157,10 @@ func (a *app) stringToStore(ctx context.Context, o *credentialOptions, name stri
 // they type.
 func (a *app) ask(ctx context.Context, question string) (string, error) {
 	f, ok := a.in.(*os.File)
-	if !ok {
-		return readLimited(a.in, "standard input", maxSecretFile)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return a.readSecretFile(standardInput)
 	}
 	tty := int(f.Fd())
-	if !term.IsTerminal(tty) {
-		return readLimited(a.in, "standard input", maxSecretFile)
-	}
 	state, err := term.GetState(tty)
 	if err != nil {
 		return "", err

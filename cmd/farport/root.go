@@ -17,6 +17,8 @@ type app struct {
 	in     io.Reader
 	term   *terminal
 	lookup lookup // the environment
+
+	stopped <-chan struct{} // closed by the first interrupt
 }
 
 // sharedOptions are the flags that every command has.
@@ -37,18 +39,18 @@ func (o *sharedOptions) addFlags(flags *pflag.FlagSet) {
 
 // run is one invocation. It returns the exit code.
 func run(ctx context.Context, args []string, s streams, env lookup) int {
-	a := &app{in: s.in, term: newTerminal(s.out, s.err), lookup: env}
+	a := &app{in: s.in, term: newTerminal(s.out, s.err), lookup: env, stopped: ctx.Done()}
 	if on, ok := env("NO_COLOR"); ok && on != "" {
 		a.term.noColor()
 	}
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(s.in)
-	root.SetOut(s.out)
+	root.SetOut(resultWriter{a.term})
 	root.SetErr(s.err)
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
-		err = a.term.printed()
+		err = a.term.lostResult()
 	}
 	if err == nil {
 		return exitDone
@@ -82,7 +84,7 @@ also read a file, --config, over which both win.`
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help-command"})
+	root.SetHelpCommand(newHelp())
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	a.addFlags(root.PersistentFlags())
@@ -101,6 +103,9 @@ also read a file, --config, over which both win.`
 // prepare completes the flags from the environment. Commands with a config file go on
 // with configure.
 func (a *app) prepare(flags *pflag.FlagSet) error {
+	if err := checkGiven(flags); err != nil {
+		return err
+	}
 	if err := applyEnvironment(flags, a.lookup); err != nil {
 		return err
 	}
@@ -131,6 +136,42 @@ func (a *app) logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.term, options))
 }
 
+// newHelp is "farport help COMMAND...", for whom it comes more easily than --help.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND...]",
+		Short:  "Say what a command does, as its --help",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about := cmd.Root()
+			for _, name := range args {
+				under := about
+				about = nil
+				for _, sub := range under.Commands() {
+					if sub.Name() == name {
+						about = sub
+					}
+				}
+				if about == nil {
+					return unknownCommand(under, name)
+				}
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+		Annotations: exitStatus(exitUsage),
+	}
+}
+
+// unknownCommand says which commands have a name like that.
+func unknownCommand(under *cobra.Command, name string) error {
+	err := usage("unknown command %s for %q", quote(name), under.CommandPath())
+	if near := under.SuggestionsFor(name); len(near) > 0 {
+		err.hint = fmt.Sprintf("did you mean %s?", strings.Join(near, " or "))
+	}
+	return err
+}
+
 // group is a command that only holds others. By itself it shows its help.
 func group(use, short string) *cobra.Command {
 	return &cobra.Command{
@@ -140,12 +181,10 @@ func group(use, short string) *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			err := usage("unknown command %s for %q", quote(args[0]), cmd.CommandPath())
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				err.hint = fmt.Sprintf("did you mean %s?", strings.Join(near, " or "))
-			}
-			return err
+			return unknownCommand(cmd, args[0])
 		},
+		SuggestionsMinimumDistance: 2,
+
 		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Annotations: exitStatus(exitUsage),
 	}

@@ -212,12 +212,13 @@ func (o *serviceProxyOptions) forwards() ([]proxy.Forward, error) {
 		return nil, usage("--stdio needs standard input for the stream: --connection-string-file cannot be -")
 	case o.stdio && o.format == formatJSON:
 		return nil, usage("--stdio needs standard output for the stream: --output cannot be json")
-	case o.service == "":
-		return nil, usage("--service must not be empty")
 	case o.connectTimeout < 0 || o.responseTimeout <= 0 || o.grace < 0:
 		return nil, usage("--connect-timeout and --grace must not be negative, --response-timeout must be more than 0")
 	case o.maxStreams < 1:
 		return nil, usage("--max-streams %d: must be 1 or more", o.maxStreams)
+	}
+	if err := checkService(o.service); err != nil {
+		return nil, err
 	}
 	if err := o.streamOptions.check(); err != nil {
 		return nil, err
@@ -234,6 +235,14 @@ func (o *serviceProxyOptions) forwards() ([]proxy.Forward, error) {
 		forwards = append(forwards, f)
 	}
 	return forwards, nil
+}
+
+// checkService checks the name of a service on a device, which its streams have.
+func checkService(name string) error {
+	if !hubclient.ValidStreamName(name) {
+		return usage("--service %s: a name has 1 to 128 letters, digits and -._~", quote(name))
+	}
+	return nil
 }
 
 // parseForward reads [ADDR:]PORT[=SERVICE]. As with ssh, * is every address; an
@@ -257,7 +266,7 @@ func parseForward(text, service string) (proxy.Forward, bool) {
 		host = ""
 	}
 	_, err := strconv.ParseUint(port, 10, 16)
-	return proxy.Forward{Address: net.JoinHostPort(host, port), Service: service}, err == nil && service != ""
+	return proxy.Forward{Address: net.JoinHostPort(host, port), Service: service}, err == nil && hubclient.ValidStreamName(service)
 }
 
 // warnWide warns of an address that others than this machine's users can reach.

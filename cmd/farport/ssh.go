@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,9 +57,7 @@ approves it. A device that reports none is left to ssh's own known_hosts.
 		Args: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			if dash > 1 || dash < 0 && len(args) > 1 {
-				err := usage("unexpected argument %s", quote(args[1]))
-				err.hint = "what is meant for ssh stands after --"
-				return err
+				return meantForSSH(usage("unexpected argument %s", quote(args[1])))
 			}
 			if len(args) == 0 {
 				return usage("DEVICE is missing")
@@ -76,7 +75,19 @@ approves it. A device that reports none is left to ssh's own known_hosts.
 		},
 	}
 	o.addFlags(cmd.Flags())
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if _, ok := errors.AsType[*pflag.NotExistError](err); ok { // ssh has it, maybe
+			return meantForSSH(usage("%v", err))
+		}
+		return flagError(err)
+	})
 	return cmd
+}
+
+// meantForSSH helps those who call farport ssh as they call ssh.
+func meantForSSH(err *codedError) error {
+	err.hint = "what is meant for ssh stands after --"
+	return err
 }
 
 // take splits [USER@]DEVICE at the last @, as ssh does.
@@ -88,6 +99,9 @@ func (o *sshOptions) take(argument string, whole bool) {
 }
 
 func runSSH(ctx context.Context, a *app, o sshOptions, more []string) error {
+	if err := checkService(o.service); err != nil {
+		return err
+	}
 	program, err := exec.LookPath("ssh")
 	if err != nil {
 		return &codedError{exitFailed, "install OpenSSH's client: apt-get install openssh-client", fmt.Errorf("find ssh: %w", err)}
@@ -100,7 +114,10 @@ func runSSH(ctx context.Context, a *app, o sshOptions, more []string) error {
 	if err != nil {
 		return err
 	}
-	if len(known) == 0 {
+	switch {
+	case o.service != serviceSSH:
+		a.term.notice("the hub knows no host keys of service %s; ssh goes by its own known_hosts", quote(o.service))
+	case len(known) == 0:
 		a.term.notice("%s", unknownHostKeys(o.device))
 	}
 	args := []string{"ssh"}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,7 +25,7 @@ type sshConfigOptions struct {
 func (o *sshConfigOptions) addFlags(flags *pflag.FlagSet) {
 	o.credentialOptions.addFlags(flags, serviceVariables...)
 	addSSHService(flags, &o.service)
-	flags.StringVar(&o.file, "file", "", "write it to `FILE`, which is farport's own, rather than to standard output")
+	flags.StringVar(&o.file, "file", "", "write it to `FILE`, which is farport's own; - is standard output")
 }
 
 func newSSHConfig(a *app) *cobra.Command {
@@ -64,6 +65,9 @@ func runSSHConfig(a *app, o sshConfigOptions) error {
 		err.hint = "set " + variable(flagProxy) + " where ssh is run"
 		return err
 	}
+	if err := checkService(o.service); err != nil {
+		return err
+	}
 	again, err := newAgain(&o.credentialOptions)
 	if err != nil {
 		return err
@@ -76,7 +80,7 @@ func runSSHConfig(a *app, o sshConfigOptions) error {
 	if err != nil {
 		return usage("%w", err)
 	}
-	if o.file == "" {
+	if o.file == "" || o.file == standardInput {
 		a.term.println(strings.TrimSuffix(block, "\n"))
 		return nil
 	}
@@ -87,23 +91,59 @@ func runSSHConfig(a *app, o sshConfigOptions) error {
 	if err != nil {
 		return err
 	}
-	a.term.hint("put this line before the first Host of ~/.ssh/config: Include %s", sshconfig.Words([]string{path}))
+	a.term.hint("put this line before the first Host of ~/.ssh/config: Include %s", sshconfig.Include(path))
 	return nil
 }
 
 // writeOwn writes a file of mode 0600 that begins with marker, whole or not at all. One
-// that has the text is not touched; one that begins otherwise is somebody else's.
+// that has the text is not touched; one that begins otherwise is somebody else's, and so is
+// what is no regular file. A link stays, and what it leads to is written.
 func writeOwn(path, text, marker string) error {
-	old, err := os.ReadFile(path)
-	switch {
-	case err == nil && string(old) == text:
-		return nil
-	case err == nil && len(old) > 0 && !bytes.HasPrefix(old, []byte(marker)):
-		err := usage("%s is not a file that farport has written", path)
-		err.hint = "name another one, and include it there"
-		return err
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	path, err := followLinks(path)
+	if err != nil {
 		return err
 	}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return atomicfile.Write(path, []byte(text), 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	theirs := usage("%s is not a file that farport has written", path)
+	theirs.hint = "name another one, and include it there"
+	if !info.Mode().IsRegular() {
+		return theirs
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	old, err := io.ReadAll(io.LimitReader(f, maxConfig))
+	switch {
+	case err != nil:
+		return err
+	case string(old) == text:
+		return nil
+	case len(old) > 0 && !bytes.HasPrefix(old, []byte(marker)):
+		return theirs
+	}
 	return atomicfile.Write(path, []byte(text), 0o600)
+}
+
+// followLinks is the file that a path leads to, which need not be there.
+func followLinks(path string) (string, error) {
+	const most = 40 // as Linux has it
+	for range most {
+		to, err := os.Readlink(path)
+		if err != nil {
+			return path, nil // no link, or what comes next says why
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return "", usage("%s: too many links", path)
 }

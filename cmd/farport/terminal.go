@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -44,9 +45,9 @@ type terminal struct {
 	colorErr bool
 	quiet    bool
 
-	mu     sync.Mutex
-	line   *liveLine // stands below everything on err; nil when there is none
-	failed error     // the first one of println
+	mu   sync.Mutex
+	line *liveLine // stands below everything on err; nil when there is none
+	lost error     // why a part of the result was not written
 }
 
 func newTerminal(out, err io.Writer) *terminal {
@@ -108,21 +109,28 @@ func (t *terminal) Write(p []byte) (int, error) {
 	return t.err.Write(p)
 }
 
-// println writes a line of the result. An error is kept for run.
-func (t *terminal) println(text string) {
-	_, err := fmt.Fprintln(t.out, text)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.failed == nil {
-		t.failed = err
+// println writes a line of the result. An error shows in lostResult.
+func (t *terminal) println(text string) { fmt.Fprintln(resultWriter{t}, text) }
+
+// resultWriter is standard output for whoever does not look at errors: the first one is
+// kept, and ends the command with an error once it is done.
+type resultWriter struct{ t *terminal }
+
+func (w resultWriter) Write(p []byte) (int, error) {
+	n, err := w.t.out.Write(p)
+	if err != nil {
+		w.t.mu.Lock()
+		defer w.t.mu.Unlock()
+		w.t.lost = cmp.Or(w.t.lost, err)
 	}
+	return n, err
 }
 
-// printed is the error of println, nil if all went well.
-func (t *terminal) printed() error {
+// lostResult is why a part of the result was not written, nil if all was.
+func (t *terminal) lostResult() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.failed
+	return t.lost
 }
 
 // outputOptions say how a result is printed.

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -105,6 +106,9 @@ type names struct {
 	order []string
 }
 
+// ErrBadHost is in the error of Open for one of Options.Hosts that is no host.
+var ErrBadHost = errors.New("not a NAME or NAME:PORT")
+
 // newNames reads hosts; a name without a port is reached at listenPort.
 func newNames(hosts []string, listenPort int) (names, error) {
 	n := names{ports: make(map[string]string)}
@@ -113,11 +117,11 @@ func newNames(hosts []string, listenPort int) (names, error) {
 		if net.ParseIP(host) == nil && strings.Contains(host, ":") {
 			var err error
 			if host, port, err = net.SplitHostPort(host); err != nil {
-				return n, fmt.Errorf("host name %q: %w", h, err)
+				return n, fmt.Errorf("host name %q: %w", h, ErrBadHost)
 			}
 		}
 		if p, err := strconv.Atoi(port); !validHost(host) || err != nil || p < 1 || p > 65535 {
-			return n, fmt.Errorf("host name %q: not a NAME or NAME:PORT", h)
+			return n, fmt.Errorf("host name %q: %w", h, ErrBadHost)
 		}
 		if _, twice := n.ports[host]; !twice {
 			n.ports[host] = port

@@ -24,7 +24,9 @@ import (
 var (
 	ErrNotFound = errors.New("no hub of that name is stored")
 	ErrExists   = errors.New("a hub of that name is stored already")
-	ErrBadName  = errors.New("is no name for a hub: must be 1 to 64 lower-case letters, digits and -._, the first a letter or digit")
+	// ErrDamaged is in the error of Load for a file that is no hub.
+	ErrDamaged = errors.New("is damaged")
+	ErrBadName = errors.New("is no name for a hub: must be 1 to 64 lower-case letters, digits and -._, the first a letter or digit")
 )
 
 // goodName admits no path, no hidden file, and no two names that a file system without
@@ -100,7 +102,7 @@ func (s Store) Load(name string) (Profile, error) {
 	}
 	p := Profile{Name: name}
 	if err := json.Unmarshal(text, &p); err != nil || p.ConnectionString == "" {
-		return Profile{}, fmt.Errorf("%s: is damaged", s.Path(name)) // the JSON error may quote a key
+		return Profile{}, fmt.Errorf("%s: %w", s.Path(name), ErrDamaged) // the JSON error may quote a key
 	}
 	return p, nil
 }

@@ -2,6 +2,7 @@ package sshconfig
 
 import (
 	"errors"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"unicode"
@@ -113,4 +114,21 @@ func word(w string) string {
 		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(w) + `"`
 	}
 	return w
+}
+
+// Include is what stands after ssh's keyword Include to find one file, by its absolute
+// path. Characters that ssh or, from some version on, its tokens and variables give a
+// meaning to are each a ?, as the name is a pattern in every version.
+func Include(path string) string {
+	const special = "%$\"'\\#*?[]{}~"
+	name := strings.Map(func(r rune) rune {
+		if r < ' ' || strings.ContainsRune(special, r) {
+			return '?'
+		}
+		return r
+	}, filepath.ToSlash(path))
+	if strings.Contains(name, " ") {
+		return `"` + name + `"`
+	}
+	return name
 }

@@ -2,9 +2,14 @@ package sshconfig
 
 import (
 	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/farportio/farport/internal/skip"
 )
 
 func TestName(t *testing.T) {
@@ -108,5 +113,28 @@ func TestCommandLine(t *testing.T) {
 	}
 	if got := quoted(`C:\Program Files\farport.exe`, "windows"); got != `"C:\Program Files\farport.exe"` {
 		t.Errorf("on Windows %s", got)
+	}
+}
+
+// TestInclude has ssh itself read a file of an odd name.
+func TestInclude(t *testing.T) {
+	ssh, err := exec.LookPath("ssh")
+	if err != nil {
+		skip.Test(t, "no ssh client")
+	}
+	for _, name := range []string{"plain", "a b", "100%", "%n", `it's "it"`, "[x]*", "#1", "~$HOME", `back\slash`} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte("Host x\n    Port 4242\n"), 0o600); err != nil {
+			t.Skip("no such name here")
+		}
+		main := filepath.Join(dir, "config")
+		if err := os.WriteFile(main, []byte("Include "+Include(file)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(ssh, "-F", main, "-G", "x").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "\nport 4242\n") {
+			t.Errorf("%q: ssh does not find it by %s: %v", name, Include(file), err)
+		}
 	}
 }
