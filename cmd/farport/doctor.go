@@ -156,7 +156,7 @@ func (a *app) examine(ctx context.Context, o doctorOptions, checks []doctor.Chec
 	if o.format == formatTable {
 		a.term.println(paint(a.term.colorOut, colorBold, fmt.Sprintf("%-11s   %-7s   DETAIL", "CHECK", "STATUS")))
 	}
-	failure := doctor.Run(ctx, checks, hint, func(r doctor.Result) {
+	failure := doctor.Run(ctx, a.term.shown(checks), hint, func(r doctor.Result) {
 		r.Detail, r.Hint = oneLine(redact(r.Detail)), oneLine(redact(r.Hint))
 		results = append(results, r)
 		if o.format == formatTable {

@@ -41,6 +41,9 @@ func run(ctx context.Context, args []string, s streams, env lookup) int {
 	if on, ok := env("NO_COLOR"); ok && on != "" {
 		a.term.noColor()
 	}
+	if name, _ := env("TERM"); name == "dumb" {
+		a.term.dumb()
+	}
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(s.in)

@@ -45,8 +45,7 @@ func (t *terminal) table(header []string, rows [][]string) error {
 			text.WriteString(row + "\n")
 		}
 	}
-	_, err := io.WriteString(t.out, text.String())
-	return err
+	return t.print(text.String())
 }
 
 // tableRow puts cells of one line into columns. The last is not filled up.
