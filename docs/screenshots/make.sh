@@ -40,7 +40,10 @@ func main() {
 		if err != nil {
 			return
 		}
-		go io.Copy(io.Discard, c)
+		go func() {
+			io.Copy(io.Discard, c)
+			c.Close()
+		}()
 	}
 }
 END
@@ -74,5 +77,5 @@ shot device-list 9 'farport device list' 'farport device show pi-1'
 (sleep 3; timeout 6 cat /dev/zero >/dev/tcp/127.0.0.1/27122) 2>/dev/null &
 shot service-proxy 5 'farport service-proxy -d pi-1 -L 27122=ssh -L 27123=rdp'
 after=4 shot ssh 3 'farport ssh pi@gate-north'
-shot doctor 22 'farport doctor pi-1' 'farport ping -c 2 pi-1'
+shot doctor 21 'farport doctor pi-1' 'farport ping -c 2 pi-1'
 ls -l ./*.png
