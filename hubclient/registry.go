@@ -58,7 +58,16 @@ func (s *Service) put(ctx context.Context, what string, d Identity, ifMatch stri
 	if _, err := s.onTarget(ctx, target, c); err != nil {
 		return Identity{}, s.about(what, target, err)
 	}
-	return got, nil
+	return got, s.checkName(what, target, got)
+}
+
+// checkName sees to it that the hub's answer is about target: what is made of it, such as
+// a line for a shell, has its name in it.
+func (s *Service) checkName(what, target string, got Identity) error {
+	if got.Name() == target {
+		return nil
+	}
+	return s.about(what, target, fmt.Errorf("hub answered about another one, %s", quote(got.Name())))
 }
 
 // GetDevice returns the identity of a target, DEVICE or DEVICE/MODULE, with its keys.
@@ -68,7 +77,7 @@ func (s *Service) GetDevice(ctx context.Context, target string) (Identity, error
 	if _, err := s.onTarget(ctx, target, call{method: http.MethodGet, path: wire.IdentityPath(target), result: &got}); err != nil {
 		return Identity{}, s.about("read", target, err)
 	}
-	return got, nil
+	return got, s.checkName("read", target, got)
 }
 
 // DeleteDevice removes the identity of a target, a device's with those of its modules.

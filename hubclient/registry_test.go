@@ -150,3 +150,19 @@ func TestAnswerIsNotJSON(t *testing.T) {
 	}
 	contains(t, err.Error(), "not the JSON asked for")
 }
+
+// TestAnotherIdentity: what a hub says is not taken for what was asked for.
+func TestAnotherIdentity(t *testing.T) {
+	hub := (&testHub{api: func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(Identity{DeviceID: "pi-1\u2019; calc"})
+	}}).start(t)
+	s := hub.service(Options{Proxy: noProxy})
+	for name, call := range map[string]func() (Identity, error){
+		"create": func() (Identity, error) { return s.CreateDevice(t.Context(), Identity{DeviceID: testDevice}) },
+		"read":   func() (Identity, error) { return s.GetDevice(t.Context(), testDevice) },
+	} {
+		if got, err := call(); err == nil {
+			t.Errorf("%s: got %q", name, got.DeviceID)
+		}
+	}
+}

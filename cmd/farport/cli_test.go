@@ -280,3 +280,17 @@ func TestCommandTree(t *testing.T) {
 	}
 	visit(newRoot(&app{term: newTerminal(&bytes.Buffer{}, &bytes.Buffer{})}))
 }
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestFullDisk: a result that did not arrive is none.
+func TestFullDisk(t *testing.T) {
+	var said bytes.Buffer
+	code := run(t.Context(), []string{"version"}, streams{strings.NewReader(""), fullDisk{}, &said}, environment(nil))
+	if code != exitFailed || !strings.Contains(said.String(), syscall.ENOSPC.Error()) {
+		t.Errorf("exit code %d: %s", code, said.String())
+	}
+}

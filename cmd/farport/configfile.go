@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -83,12 +82,10 @@ func (a *app) readConfig(path string) (configFile, error) {
 	return c, err
 }
 
-// secret tells of a connection string, or of a URL with a password, such as an HTTP
-// proxy's.
+// secret tells of a connection string, or of a proxy's password.
 func (e configEntry) secret() bool {
-	return e.key == flagConnectionString || slices.ContainsFunc(e.values, func(v *yaml.Node) bool {
-		u, err := url.Parse(v.Value)
-		return err == nil && u.User != nil
+	return e.key == flagConnectionString || e.key == flagProxy && slices.ContainsFunc(e.values, func(v *yaml.Node) bool {
+		return hasPassword(v.Value)
 	})
 }
 

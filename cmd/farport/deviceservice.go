@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -172,7 +171,7 @@ func addFlag(spec *sysservice.Spec, f *pflag.Flag) error {
 		spec.Files = append(spec.Files, sysservice.File{Flag: f.Name, Path: path})
 		return err
 	case "proxy":
-		if u, err := url.Parse(f.Value.String()); err == nil && u.User != nil {
+		if hasPassword(f.Value.String()) {
 			e := usage("--proxy: the password would be seen by every user of this machine")
 			e.hint = "on systemd write HTTPS_PROXY=... to /etc/farport/device.env with mode 0600, and install without --proxy"
 			return e

@@ -33,6 +33,7 @@ type hostKeyReporter struct {
 
 	mu       sync.Mutex
 	withdraw bool // the hub has been told that there are none
+	seen     bool // there were some
 }
 
 // newHostKeyReporter looks at the target of streams named "ssh"; off tells the hub that
@@ -89,11 +90,20 @@ func (r *hostKeyReporter) run(ctx context.Context, report func(context.Context, 
 	}
 }
 
-// keys are the lines to report, nil for none.
+// keys are the lines to report, nil for none. What has once been an SSH server is one that
+// does not answer now: whoever can keep it from answering is not to withdraw its keys.
 func (r *hostKeyReporter) keys(ctx context.Context) ([]string, error) {
 	keys, err := r.scan(ctx)
-	if errors.Is(err, hostkey.ErrNotSSH) || err == nil && len(keys) == 0 {
+	none := errors.Is(err, hostkey.ErrNotSSH) || err == nil && len(keys) == 0
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case none && r.seen:
+		return nil, hostkey.ErrNotSSH
+	case none:
 		return nil, nil
+	case err == nil:
+		r.seen = true
 	}
 	return keys.Lines(), err
 }

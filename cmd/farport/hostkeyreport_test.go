@@ -61,6 +61,13 @@ func TestHostKeyReporter(t *testing.T) {
 			synctest.Wait()
 		}
 
+		answer(nil, hostkey.ErrNotSSH, nil)
+		connect()
+		expect("another server", []string(nil))
+		connect()
+		expect("another connection, and still no keys")
+		after(rescan)
+		expect("still another server")
 		answer(nil, errors.New("connection refused"), nil)
 		connect()
 		expect("sshd is down")
@@ -79,11 +86,11 @@ func TestHostKeyReporter(t *testing.T) {
 		expect("another connection", b.Lines())
 		answer(nil, hostkey.ErrNotSSH, nil)
 		after(rescan)
-		expect("another server", []string(nil))
 		connect()
-		expect("another connection, and still no keys")
+		after(rescanSoon)
+		expect("sshd does not answer any more")
 		answer(a, nil, nil)
-		after(rescan)
+		after(rescanSoon)
 		expect("sshd again", a.Lines())
 	})
 }

@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/farportio/farport/internal/atomicfile"
 	"github.com/farportio/farport/internal/rdp"
 )
 
@@ -59,7 +59,7 @@ func runRDPFile(a *app, o rdpFileOptions) error {
 		if _, err := a.term.out.Write(text); err != nil {
 			return fmt.Errorf("write the .rdp file: %w", err)
 		}
-	} else if err := os.WriteFile(o.file, text, 0o600); err != nil {
+	} else if err := atomicfile.Write(o.file, text, 0o600); err != nil {
 		return err
 	}
 	a.term.hint("it works while this runs: %s", o.forward(o.port))

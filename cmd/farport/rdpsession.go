@@ -115,6 +115,7 @@ func (s *rdpSession) runClient(ctx context.Context, address string) (handedOver 
 	}
 	words := s.client.Command(to)
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Env = withoutSecrets(os.Environ())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.a.in, s.a.term.out, s.a.term.err
 	cmd.WaitDelay = max(s.o.grace, time.Second)
 	cmd.Cancel = func() error {

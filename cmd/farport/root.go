@@ -65,6 +65,9 @@ func run(ctx context.Context, args []string, s streams, env lookup) int {
 	root.SetErr(s.err)
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
+		err = a.term.printed()
+	}
+	if err == nil {
 		return exitDone
 	}
 	code, hint := judge(err, command.CommandPath())

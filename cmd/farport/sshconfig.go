@@ -72,7 +72,10 @@ func runSSHConfig(a *app, o sshConfigOptions) error {
 	if o.service == serviceSSH {
 		known = again.knownHosts()
 	}
-	block := sshconfig.Block(again.proxy(o.service), known)
+	block, err := sshconfig.Block(again.proxy(o.service), known)
+	if err != nil {
+		return usage("%w", err)
+	}
 	if o.file == "" {
 		a.term.println(strings.TrimSuffix(block, "\n"))
 		return nil

@@ -45,8 +45,9 @@ type terminal struct {
 	colorErr bool
 	quiet    bool
 
-	mu   sync.Mutex
-	line *liveLine // stands below everything on err; nil when there is none
+	mu     sync.Mutex
+	line   *liveLine // stands below everything on err; nil when there is none
+	failed error     // the first one of println
 }
 
 func newTerminal(out, err io.Writer) *terminal {
@@ -125,8 +126,22 @@ func (t *terminal) above(w io.Writer, p []byte) (int, error) {
 	return w.Write(p)
 }
 
-// println writes a line of the result.
-func (t *terminal) println(text string) { _ = t.print(text + "\n") } // a reader that is gone has had enough
+// println writes a line of the result. An error is kept for run.
+func (t *terminal) println(text string) {
+	err := t.print(text + "\n")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == nil {
+		t.failed = err
+	}
+}
+
+// printed is the error of println, nil if all went well.
+func (t *terminal) printed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
+}
 
 // outputOptions say how a result is printed.
 type outputOptions struct{ format string }

@@ -25,6 +25,13 @@ var kinds = [][]string{
 // ErrNotSSH is returned for a server that is no SSH server.
 var ErrNotSSH = errors.New("the server does not speak SSH")
 
+// errBusy is returned for an sshd that takes no more connections just now.
+var errBusy = errors.New("the SSH server refuses the connection for now")
+
+// busy is what OpenSSH's sshd says instead of its name past MaxStartups, or to a source
+// with PerSourcePenalties: all streams come from the same one.
+var busy = []string{"Exceeded MaxStartups", "Not allowed at this time"}
+
 // errSeen ends a handshake once the key is known.
 var errSeen = errors.New("host key seen")
 
@@ -34,8 +41,11 @@ var errSeen = errors.New("host key seen")
 // server, each time anew.
 func Scan(ctx context.Context, dial func(context.Context) (net.Conn, error)) (Set, error) {
 	var keys []Key
-	for _, algorithms := range kinds {
+	for i, algorithms := range kinds {
 		key, found, err := scanOne(ctx, dial, algorithms)
+		if i > 0 && errors.Is(err, ErrNotSSH) { // it did before
+			return nil, errBusy
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -57,10 +67,9 @@ func scanOne(ctx context.Context, dial func(context.Context) (net.Conn, error), 
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 
-	// Other servers, RDP for one, are not to be sent what they cannot read.
 	heard := bufio.NewReader(conn)
-	if name, err := heard.Peek(4); err != nil || string(name) != "SSH-" {
-		return Key{}, false, ErrNotSSH
+	if err := hearName(ctx, heard); err != nil {
+		return Key{}, false, err
 	}
 	config := &ssh.ClientConfig{
 		HostKeyAlgorithms: algorithms,
@@ -77,6 +86,29 @@ func scanOne(ctx context.Context, dial func(context.Context) (net.Conn, error), 
 		return Key{}, false, nil
 	}
 	return Key{}, false, fmt.Errorf("ask for a host key: %w", err)
+}
+
+// hearName returns nil for a server that says the name of an SSH server. Others, RDP for
+// one, are not to be sent what they cannot read, and most wait for the client.
+func hearName(ctx context.Context, heard *bufio.Reader) error {
+	name, err := heard.Peek(4)
+	switch {
+	case err == nil && string(name) == "SSH-":
+		return nil
+	case err != nil && ctx.Err() == nil:
+		return fmt.Errorf("hear the SSH server's name: %w", err)
+	case err != nil:
+		return ErrNotSSH
+	}
+	for _, words := range busy {
+		if !strings.HasPrefix(words, string(name)) {
+			continue
+		}
+		if said, _ := heard.Peek(len(words)); string(said) == words {
+			return errBusy
+		}
+	}
+	return ErrNotSSH
 }
 
 // heardConn is a connection whose first bytes are read already.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -120,6 +121,12 @@ func TestScanFails(t *testing.T) {
 	if keys, err := Scan(t.Context(), other); !errors.Is(err, ErrNotSSH) {
 		t.Errorf("another server: %q, %v", keys, err)
 	}
+	for _, refusal := range []string{"", "Exceeded MaxStartups\r\n", "Not allowed at this time\r\n"} {
+		busy := serve(t, func(conn net.Conn) { _, _ = io.WriteString(conn, refusal) })
+		if keys, err := Scan(t.Context(), busy); err == nil || errors.Is(err, ErrNotSSH) {
+			t.Errorf("a server that says %q: %q, %v", refusal, keys, err)
+		}
+	}
 	broken := serve(t, func(conn net.Conn) { _, _ = io.WriteString(conn, "SSH-2.0-x\r\n") })
 	if keys, err := Scan(t.Context(), broken); err == nil || errors.Is(err, ErrNotSSH) {
 		t.Errorf("a server that hangs up: %q, %v", keys, err)
@@ -135,5 +142,22 @@ func TestScanFails(t *testing.T) {
 	cancel()
 	if keys, err := Scan(t.Context(), func(context.Context) (net.Conn, error) { return nil, io.ErrClosedPipe }); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("no server: %q, %v", keys, err)
+	}
+}
+
+// TestScanRefused: a server that was SSH at first is SSH all the time.
+func TestScanRefused(t *testing.T) {
+	config := &ssh.ServerConfig{NoClientAuth: true}
+	config.AddHostKey(signer(t, ssh.KeyAlgoED25519))
+	var connections atomic.Int32
+	dial := serve(t, func(conn net.Conn) {
+		if connections.Add(1) == 1 {
+			_, _, _, _ = ssh.NewServerConn(conn, config)
+			return
+		}
+		_, _ = io.WriteString(conn, "Go away\r\n")
+	})
+	if keys, err := Scan(t.Context(), dial); err == nil || errors.Is(err, ErrNotSSH) {
+		t.Errorf("got %q, %v", keys, err)
 	}
 }

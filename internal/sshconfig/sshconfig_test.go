@@ -1,6 +1,7 @@
 package sshconfig
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -67,14 +68,22 @@ func FuzzName(f *testing.F) {
 func TestBlock(t *testing.T) {
 	const want = Marker + `Host *.farport "!*'*"
     ProxyCommand /bin/farport service-proxy --ssh-name='%n'
-    KnownHostsCommand "/home/a b/far\"p\\ort" 100%% --ssh-name=%n --host=%H --reason=%I --key=%K
+    KnownHostsCommand "/home/a b/%far\"p\\${x}" 100%% --ssh-name=%n --host=%H --reason=%I --key=%K
     UpdateHostKeys no
 `
-	if got := Block("/bin/farport service-proxy", []string{`/home/a b/far"p\ort`, "100%"}); got != want {
-		t.Errorf("got %s", got)
+	if got, err := Block("/bin/farport service-proxy", []string{`/home/a b/%far"p\${x}`, "100%"}); got != want || err != nil {
+		t.Errorf("got %s, %v", got, err)
 	}
-	if got := Block("/bin/farport", nil); strings.Contains(got, "KnownHostsCommand") {
-		t.Errorf("without host keys: %s", got)
+	if got, err := Block("/bin/farport", nil); strings.Contains(got, "KnownHostsCommand") || err != nil {
+		t.Errorf("without host keys: %s, %v", got, err)
+	}
+	for proxy, knownHosts := range map[string][]string{
+		"farport 'a\nProxyCommand b'": nil,
+		"farport":                     {"/bin/farport", "--ca-file=${HOME}"},
+	} {
+		if got, err := Block(proxy, knownHosts); !errors.Is(err, ErrUnfit) {
+			t.Errorf("%q %q: got %s, %v", proxy, knownHosts, got, err)
+		}
 	}
 }
 
