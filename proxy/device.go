@@ -80,6 +80,7 @@ func RunDevice(ctx context.Context, o DeviceOptions) error {
 		o.Traffic = new(Traffic)
 	}
 	d := &device{o: o, log: orDiscard(o.Logger), events: events{tell: o.Events}, slots: make(chan struct{}, o.MaxStreams)}
+	d.wait.Told = func(wait time.Duration) { o.Traffic.disconnected(time.Now().Add(wait)) }
 	d.streams.init()
 	d.network.watch(o.Watch, d.streams.networkChanged)
 	defer d.network.close()
@@ -110,9 +111,11 @@ func (d *device) connect(ctx context.Context, first bool) (*hubclient.Device, er
 	cause := ""
 	for ctx.Err() == nil {
 		epoch := d.network.changed()
+		d.o.Traffic.disconnected(time.Time{})
 		conn, err := d.dial(ctx, epoch)
 		switch {
 		case err == nil:
+			d.o.Traffic.connected()
 			d.events.emit(Event{Kind: Connected, Device: d.o.DeviceID})
 			return conn, nil
 		case first && errors.Is(err, hubclient.ErrUnauthorized):
@@ -232,6 +235,8 @@ func (d *device) answer(ctx context.Context, conn *hubclient.Device) {
 // back. An error says why req is still to be refused, and target what it stood for.
 func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) (target string, err error) {
 	defer func() { <-d.slots }()
+	done := d.o.Traffic.setUp()
+	defer done()
 	setup, cancel := context.WithTimeout(ctx, wire.HandshakeTimeout)
 	defer cancel()
 	target, conn, err := d.o.DialTarget(setup, req.Name)
@@ -246,6 +251,7 @@ func (d *device) open(ctx context.Context, req *hubclient.StreamRequest) (target
 		d.events.emit(Event{Kind: Refused, Device: d.o.DeviceID, Service: req.Name, Peer: target, Err: err})
 		return target, nil
 	}
+	done()
 	_ = s.carry(ctx, leg, stream.TCP(conn)) // told as an event
 	return target, nil
 }

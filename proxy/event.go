@@ -75,6 +75,8 @@ type Traffic struct {
 	mu       sync.Mutex
 	open     map[*meter]time.Time // since when a stream waits to resume; zero: it does not
 	up, down int64                // of streams that have ended
+	setups   int
+	control  struct{ since, next time.Time } // as Connecting has it
 }
 
 // meter counts one stream; a is the service's side, b the device's.
@@ -117,6 +119,51 @@ func (t *Traffic) Waiting() (waiting int, since time.Time) {
 		}
 	}
 	return waiting, since
+}
+
+// SettingUp returns how many streams are being opened.
+func (t *Traffic) SettingUp() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.setups
+}
+
+// setUp counts a stream that is being opened until the function it returns is called, which
+// may be twice.
+func (t *Traffic) setUp() (done func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.setups++
+	return sync.OnceFunc(func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.setups--
+	})
+}
+
+// Connecting returns since when a device-proxy has no control connection, zero when it has
+// one, and when it tries again, zero when it is trying.
+func (t *Traffic) Connecting() (since, next time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.control.since, t.control.next
+}
+
+// disconnected notes that there is no control connection, and when the next attempt to have
+// one begins; zero: now.
+func (t *Traffic) disconnected(next time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.control.since.IsZero() {
+		t.control.since = time.Now()
+	}
+	t.control.next = next
+}
+
+func (t *Traffic) connected() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.control.since, t.control.next = time.Time{}, time.Time{}
 }
 
 // wait notes since when an open stream waits.

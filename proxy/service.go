@@ -154,7 +154,9 @@ func (l *Listeners) open(ctx context.Context, conn *net.TCPConn, service string)
 	s := &session{about: Event{Device: l.o.DeviceID, Service: service, Peer: conn.RemoteAddr().String()}, events: &l.events, traffic: l.o.Traffic, streams: &l.streams}
 	o := l.o.Open
 	o.Changed = s.changed
+	done := l.o.Traffic.setUp()
 	leg, err := l.o.Hub.Open(ctx, l.o.DeviceID, service, o)
+	done()
 	if err != nil {
 		free()
 		l.refuse(conn, service, err)

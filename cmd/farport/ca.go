@@ -50,7 +50,7 @@ func newCAList(a *app) *cobra.Command {
 }
 
 func runCAList(ctx context.Context, a *app, o deviceOptions) error {
-	return a.operate(&o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	return a.operate(ctx, &o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
 		cas, err := hub.ListCAs(ctx)
 		if err != nil {
 			return err
@@ -96,7 +96,7 @@ func runCARemove(ctx context.Context, a *app, o deviceOptions, fingerprint strin
 	if !ok {
 		return usage("%s is no fingerprint: must be %d to %d hex digits", quote(fingerprint), minFingerprint, fingerprintDigits)
 	}
-	return a.operate(&o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	return a.operate(ctx, &o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
 		cas, err := hub.ListCAs(ctx)
 		if err != nil {
 			return err

@@ -57,7 +57,7 @@ func runCAAdd(ctx context.Context, a *app, o caAddOptions, file string) error {
 			return err
 		}
 	}
-	return a.operate(&o.deviceOptions, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	return a.operate(ctx, &o.deviceOptions, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
 		answer, err := hub.RegisterCA(ctx, proposal)
 		if err != nil {
 			return err

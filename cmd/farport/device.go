@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -80,7 +81,7 @@ func refuseStatus(name string) error {
 }
 
 // operate runs do with a client for the hub.
-func (a *app) operate(o *deviceOptions, do func(*hubclient.Service, hubclient.ConnectionString) error) error {
+func (a *app) operate(ctx context.Context, o *deviceOptions, do func(*hubclient.Service, hubclient.ConnectionString) error) error {
 	if err := oneOf("output", o.format, formatTable, formatJSON); err != nil {
 		return err
 	}
@@ -89,5 +90,6 @@ func (a *app) operate(o *deviceOptions, do func(*hubclient.Service, hubclient.Co
 		return err
 	}
 	defer hub.Close()
+	defer a.asking(ctx, cs)()
 	return do(hub, cs)
 }

@@ -63,7 +63,7 @@ func runDeviceUpdate(ctx context.Context, a *app, o deviceUpdateOptions) error {
 // change reads an identity, has it changed, and writes it unless somebody else has
 // done so meanwhile. what says in a word what was done.
 func (a *app) change(ctx context.Context, o *deviceOptions, with func(*hubclient.Identity) (what string, err error)) error {
-	return a.operate(o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	return a.operate(ctx, o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
 		d, err := hub.GetDevice(ctx, o.id)
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ gone for good, and so are a device's modules.`,
 }
 
 func runDeviceDelete(ctx context.Context, a *app, o deviceOptions) error {
-	return a.operate(&o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	return a.operate(ctx, &o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
 		if err := hub.DeleteDevice(ctx, o.id, ""); err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ func runDeviceConnectionString(ctx context.Context, a *app, o deviceKeyOptions) 
 	if err := oneOf("key", o.key, keyPrimary, keySecondary); err != nil {
 		return err
 	}
-	return a.operate(&o.deviceOptions, func(hub *hubclient.Service, cs hubclient.ConnectionString) error {
+	return a.operate(ctx, &o.deviceOptions, func(hub *hubclient.Service, cs hubclient.ConnectionString) error {
 		cs, err := stringOfDevice(ctx, hub, cs, o.id, o.key)
 		if err != nil {
 			return err

@@ -94,7 +94,7 @@ func runDeviceCreate(ctx context.Context, a *app, o deviceCreateOptions) error {
 			return usage("--%s is for devices with a key: the line cannot hold a certificate", flagInstallCommand)
 		}
 	}
-	return a.operate(&o.deviceOptions, func(hub *hubclient.Service, operator hubclient.ConnectionString) error {
+	return a.operate(ctx, &o.deviceOptions, func(hub *hubclient.Service, operator hubclient.ConnectionString) error {
 		created, err := hub.CreateDevice(ctx, d)
 		if err != nil {
 			return err

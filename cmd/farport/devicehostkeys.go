@@ -59,7 +59,7 @@ type shownKey struct {
 }
 
 func runDeviceHostKeys(ctx context.Context, a *app, o deviceHostKeysOptions) error {
-	return a.operate(&o.deviceOptions, func(hub *hubclient.Service, cs hubclient.ConnectionString) error {
+	return a.operate(ctx, &o.deviceOptions, func(hub *hubclient.Service, cs hubclient.ConnectionString) error {
 		reported, err := reportedHostKeys(ctx, hub, o.id)
 		if err != nil {
 			return err

@@ -34,7 +34,7 @@ func runDeviceList(ctx context.Context, a *app, o deviceOptions) error {
 	if isModule(o.id) {
 		return usage("%s is a module: only a device has modules", quote(o.id))
 	}
-	return a.operate(&o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	return a.operate(ctx, &o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
 		var identities []hubclient.Identity
 		var err error
 		if o.id == "" {
@@ -71,7 +71,7 @@ func newDeviceShow(a *app) *cobra.Command {
 }
 
 func runDeviceShow(ctx context.Context, a *app, o deviceOptions) error {
-	return a.operate(&o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	return a.operate(ctx, &o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
 		d, err := hub.GetDevice(ctx, o.id)
 		if err != nil {
 			return err

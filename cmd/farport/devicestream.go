@@ -35,7 +35,7 @@ devicestream show". Only a farport hub can tell.`,
 }
 
 func runDeviceStreamShow(ctx context.Context, a *app, o deviceOptions) error {
-	return a.operate(&o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
+	return a.operate(ctx, &o, func(hub *hubclient.Service, _ hubclient.ConnectionString) error {
 		endpoints, err := hub.StreamingEndpoints(ctx)
 		if err != nil {
 			return err

@@ -170,9 +170,9 @@ func (a *app) examine(ctx context.Context, o doctorOptions, checks []doctor.Chec
 		return hint
 	}
 	if o.format == formatTable {
-		a.term.println(paint(a.term.colorOut, colorBold, fmt.Sprintf("%-11s   %-7s   DETAIL", "CHECK", "STATUS")))
+		a.term.println(paint(a.term.colorOut, colorBold, strings.TrimSpace(checkLine("CHECK", "STATUS", "DETAIL", screenWidth(a.term.out)))))
 	}
-	failure := doctor.Run(ctx, checks, hint, func(r doctor.Result) {
+	failure := doctor.Run(ctx, a.term.shown(checks), hint, func(r doctor.Result) {
 		r.Detail, r.Hint = oneLine(redact(r.Detail)), oneLine(redact(r.Hint))
 		results = append(results, r)
 		if o.format == formatTable {
@@ -207,9 +207,39 @@ func judgeCheck(err error) (code int, hint string) {
 // printCheck prints a line, and one more with what to do about it.
 func (a *app) printCheck(r doctor.Result) {
 	colors := map[doctor.Status]string{doctor.Failed: colorRed, doctor.Warning: colorYellow}
-	status := paint(a.term.colorOut, colors[r.Status], fmt.Sprintf("%-7s", r.Status))
-	a.term.println(fmt.Sprintf("%-11s   %s   %s", r.Check, status, r.Detail))
+	screen := screenWidth(a.term.out)
+	text := checkLine(r.Check, string(r.Status), r.Detail, screen)
 	if r.Hint != "" {
-		a.term.println(strings.Repeat(" ", 11+3+7+3) + "hint: " + r.Hint)
+		text += "\n" + checkLine("", "", "hint: "+r.Hint, screen)
 	}
+	if color := colors[r.Status]; color != "" {
+		text = strings.Replace(text, string(r.Status), paint(a.term.colorOut, color, string(r.Status)), 1)
+	}
+	a.term.println(text)
+}
+
+// What checkLine puts things into, in cells.
+const (
+	checkColumn  = 11
+	statusColumn = 7
+	detailAt     = checkColumn + columnGap + statusColumn + columnGap
+	detailLeast  = 30 // with less room than that, a detail stands below check and status
+	detailBelow  = 2  // from there
+)
+
+// checkLine is one check in columns, its detail wrapped at words to a screen of that many
+// cells (0: not).
+func checkLine(check, status, detail string, screen int) string {
+	head := fmt.Sprintf("%-*s%-*s", checkColumn+columnGap, check, statusColumn+columnGap, status)
+	if screen == 0 {
+		return head + detail
+	}
+	if screen-detailAt >= detailLeast {
+		return head + wrap(detail, screen, detailAt)
+	}
+	below := strings.Repeat(" ", detailBelow) + wrap(detail, screen, detailBelow)
+	if check == "" {
+		return below
+	}
+	return strings.TrimRight(head, " ") + "\n" + below
 }

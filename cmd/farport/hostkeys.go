@@ -45,7 +45,9 @@ func (a *app) askHostKeys(ctx context.Context, o *credentialOptions, id, service
 	if service != serviceSSH {
 		return nil, nil
 	}
+	done := a.asking(ctx, cs)
 	reported, err := reportedHostKeys(ctx, hub, id)
+	done()
 	if err != nil {
 		return nil, err
 	}

@@ -4,51 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/farportio/farport/proxy"
 )
-
-const (
-	// meterInterval is how often the live line is drawn.
-	meterInterval = 500 * time.Millisecond
-	// spinnerCells is what stands around the live line's text, with the cursor behind it.
-	spinnerCells = 5
-)
-
-// liveLine is the line below everything else on a screen.
-type liveLine struct {
-	bar  *progressbar.ProgressBar
-	text string
-}
-
-func newLiveLine(t *terminal) *liveLine {
-	return &liveLine{bar: progressbar.NewOptions64(-1,
-		progressbar.OptionSetWriter(t.err),
-		progressbar.OptionUseANSICodes(true),
-		progressbar.OptionSetElapsedTime(false),
-		progressbar.OptionSetPredictTime(false),
-		progressbar.OptionSetSpinnerChangeInterval(0), // drawn when we say so, and by nobody else
-		progressbar.OptionSpinnerType(11),
-	)}
-}
-
-// draw shows the line as it was set last, cut to a screen of that many cells (0: any), as
-// what takes two lines is not cleared.
-func (l *liveLine) draw(screen int) {
-	text := l.text
-	if screen > spinnerCells {
-		text = cut(text, screen-spinnerCells)
-	}
-	if text != "" {
-		l.bar.Describe(text)
-	}
-}
-
-func (l *liveLine) clear() { _ = l.bar.Clear() } // a screen that is gone is no error
 
 // streamView shows what a proxy does: on a screen a live line with streams, rate
 // and totals, piped a line per stream.
@@ -62,52 +21,37 @@ type streamView struct {
 }
 
 func newStreamView(a *app, host, peer string) *streamView {
-	return &streamView{term: a.term, host: host, peer: peer, each: !a.term.person || a.verbose, lost: true}
+	return &streamView{term: a.term, host: host, peer: peer, each: !a.term.screen || a.verbose, lost: true}
 }
 
 // show draws the live line until the function it returns is called.
 func (v *streamView) show() (stop func()) {
-	if !v.term.person || v.term.quiet {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { v.draw(ctx) })
-	return func() {
-		cancel()
-		wg.Wait()
-	}
-}
-
-func (v *streamView) draw(ctx context.Context) {
-	line := newLiveLine(v.term)
-	v.term.setLine(line, "")
-	defer v.term.setLine(nil, "")
-	ticker := time.NewTicker(meterInterval)
-	defer ticker.Stop()
 	var last rate
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			open, up, down := v.traffic.Totals()
-			v.term.setLine(line, last.text(now, open, up, down, pauses(now, &v.traffic)))
+	return v.term.live(context.Background(), func(now time.Time, _ time.Duration) string {
+		open, up, down := v.traffic.Totals()
+		streams := last.text(now, open, up, down, pauses(now, &v.traffic))
+		connecting := v.connecting(now)
+		switch {
+		case connecting == "":
+			return streams
+		case open == 0:
+			return connecting
 		}
-	}
+		return connecting + partGap + streams
+	})
 }
 
-// setLine puts a live line below everything, or takes it away.
-func (t *terminal) setLine(l *liveLine, text string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if l == nil {
-		t.line.clear()
-	} else {
-		l.text = text
-		l.draw(screenWidth(t.err))
+// connecting says of a device-proxy that has no control connection what it does about
+// that; "" when it has one.
+func (v *streamView) connecting(now time.Time) string {
+	since, next := v.traffic.Connecting()
+	switch {
+	case since.IsZero():
+		return ""
+	case next.After(now):
+		return "not connected, next try in " + formatShort(next.Sub(now).Truncate(time.Second)+time.Second)
 	}
-	t.line = l
+	return "connecting to " + v.host + elapsed(now.Sub(since))
 }
 
 // rate remembers the last totals.
@@ -116,14 +60,16 @@ type rate struct {
 	up, down int64
 }
 
-// pauses says how many of the open streams wait to resume, and for how long by now; ""
-// when none does.
-func pauses(now time.Time, t *proxy.Traffic) string {
-	waiting, since := t.Waiting()
-	if waiting == 0 {
-		return ""
+// pauses says how many streams are being set up, and how many of the open ones wait to
+// resume, and for how long by now; "" when none does.
+func pauses(now time.Time, t *proxy.Traffic) (text string) {
+	if n := t.SettingUp(); n > 0 {
+		text = fmt.Sprintf(", %d being set up", n)
 	}
-	return fmt.Sprintf(", %d waiting for %s", waiting, formatShort(now.Sub(since).Truncate(time.Second)))
+	if waiting, since := t.Waiting(); waiting > 0 {
+		text += fmt.Sprintf(", %d waiting for %s", waiting, formatShort(now.Sub(since).Truncate(time.Second)))
+	}
+	return text
 }
 
 // text is the live line's: what is open, how fast it goes, how much there was. paused

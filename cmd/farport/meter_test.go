@@ -81,9 +81,7 @@ func TestLiveLine(t *testing.T) {
 func TestNarrowScreen(t *testing.T) {
 	screen, tty := openPTY(t)
 	const cells = 30
-	if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: cells}); err != nil {
-		t.Fatal(err)
-	}
+	resize(t, screen, cells)
 	term := newTerminal(tty, tty)
 	term.noColor()
 	line := newLiveLine(term)

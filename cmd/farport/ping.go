@@ -141,7 +141,9 @@ func (a *app) ping(ctx context.Context, o pingOptions, open doctor.Open, p *ping
 				return last
 			}
 		}
+		done := a.term.settingUp(ctx, o.device, o.service)
 		t, err := doctor.Measure(ctx, open)
+		done()
 		if err != nil && ctx.Err() != nil {
 			return last
 		}

@@ -119,7 +119,9 @@ func (q *quickstart) start(ctx context.Context, target string) error {
 		{"exchange", q.exchange},
 	} {
 		began := time.Now()
+		done := q.app.term.during(ctx, "%s", step.part)
 		said, err := step.do(ctx)
+		done()
 		if err != nil {
 			return &codedError{code: exitFailed, err: fmt.Errorf("quickstart: %s: %w", step.part, err)}
 		}

@@ -114,7 +114,7 @@ func runRDPConnect(ctx context.Context, a *app, o rdpConnectOptions) error {
 		return err
 	}
 	defer hub.Close()
-	if err := o.reachable(ctx, a, hub); err != nil {
+	if err := o.reachable(ctx, a, cs, hub); err != nil {
 		return endedBy(ctx, err)
 	}
 	s := &rdpSession{a: a, o: o, client: client, view: newStreamView(a, cs.Host(), "from")}
@@ -162,8 +162,10 @@ func printRDP(a *app, o rdpConnectOptions, client rdp.Client) error {
 // reachable makes the call that shows whether streams can be opened at all. A device
 // that the hub holds for offline is asked for a stream, so that no client is started
 // in vain: it may have come back, or come within --connect-timeout.
-func (o *rdpConnectOptions) reachable(ctx context.Context, a *app, hub *hubclient.Service) error {
+func (o *rdpConnectOptions) reachable(ctx context.Context, a *app, cs hubclient.ConnectionString, hub *hubclient.Service) error {
+	done := a.asking(ctx, cs)
 	twin, err := hub.Twin(ctx, o.device)
+	done()
 	switch {
 	case err != nil:
 		return err
@@ -173,7 +175,9 @@ func (o *rdpConnectOptions) reachable(ctx context.Context, a *app, hub *hubclien
 		return nil
 	}
 	a.term.notice("%s is not connected (last seen: %s); waiting up to %s for it", named(o.device), formatAgo(twin.LastActivityTime.Time, time.Now()), o.connectTimeout)
+	done = a.term.during(ctx, "waiting for %s", word(o.device))
 	leg, err := hub.Open(ctx, o.device, o.service, o.open())
+	done()
 	if err != nil {
 		return err
 	}

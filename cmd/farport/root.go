@@ -37,11 +37,28 @@ func (o *sharedOptions) addFlags(flags *pflag.FlagSet) {
 	exclusive(flags, "verbose", "quiet")
 }
 
+// shared are the flags of every command as they say how it talks to people, for another
+// farport that talks to the same ones.
+func (o *sharedOptions) shared() (args []string) {
+	for _, f := range []struct {
+		name string
+		on   bool
+	}{{"--quiet", o.quiet}, {"--no-color", o.noColor}} {
+		if f.on {
+			args = append(args, f.name)
+		}
+	}
+	return args
+}
+
 // run is one invocation. It returns the exit code.
 func run(ctx context.Context, args []string, s streams, env lookup) int {
 	a := &app{in: s.in, term: newTerminal(s.out, s.err), lookup: env, stopped: ctx.Done()}
 	if on, ok := env("NO_COLOR"); ok && on != "" {
 		a.term.noColor()
+	}
+	if name, _ := env("TERM"); name == "dumb" {
+		a.term.dumb()
 	}
 	root := newRoot(a)
 	root.SetArgs(args)
@@ -72,7 +89,12 @@ either proxy works with an Azure hub, and the hub with Azure's SDKs.
 
 Every flag can also be set by a variable: FARPORT_ and its name, in capitals and
 with "_" for "-" (--data-dir: FARPORT_DATA_DIR). The flag wins. serve and the two proxies
-also read a file, --config, over which both win.`
+also read a file, --config, over which both win.
+
+Results go to standard output, all else to standard error. On a terminal, what takes
+longer than half a second says so in a line that is gone when it is done; elsewhere, and
+with TERM=dumb, there are only whole lines. --quiet leaves results, warnings and errors;
+NO_COLOR or --no-color, the colour.`
 	root.Example = `  farport quickstart                         the whole of it on this machine
   farport serve --host hub.example.com       run the hub
   farport device create pi-1                 register a device

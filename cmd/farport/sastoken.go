@@ -100,7 +100,7 @@ func (a *app) sasSubject(ctx context.Context, o *sasTokenOptions) (cs hubclient.
 	if o.id == "" {
 		return a.anyString(&o.credentialOptions)
 	}
-	err = a.operate(&o.deviceOptions, func(hub *hubclient.Service, operator hubclient.ConnectionString) error {
+	err = a.operate(ctx, &o.deviceOptions, func(hub *hubclient.Service, operator hubclient.ConnectionString) error {
 		if cs, err = stringOfDevice(ctx, hub, operator, o.id, o.key); err == nil && cs.X509 {
 			return errNoKeys(o.id)
 		}

@@ -137,15 +137,18 @@ func runServiceProxy(ctx context.Context, a *app, o serviceProxyOptions) error {
 	}
 	view := newStreamView(a, cs.Host(), "from")
 	options.Traffic, options.Events = &view.traffic, o.told(a.term, view.event)
-	err = listen(ctx, a, options, forwards, view)
+	err = listen(ctx, a, cs, options, forwards, view)
 	if ctx.Err() != nil {
 		return nil // told to end
 	}
 	return err
 }
 
-func listen(ctx context.Context, a *app, options proxy.ServiceOptions, forwards []proxy.Forward, view *streamView) error {
-	if err := checkDevice(ctx, a, options.Hub, options.DeviceID); err != nil {
+func listen(ctx context.Context, a *app, cs hubclient.ConnectionString, options proxy.ServiceOptions, forwards []proxy.Forward, view *streamView) error {
+	done := a.asking(ctx, cs)
+	err := checkDevice(ctx, a, options.Hub, options.DeviceID)
+	done()
+	if err != nil {
 		return err
 	}
 	listeners, err := proxy.Listen(options, forwards)
@@ -175,14 +178,21 @@ func errDisabled(id string) error {
 	return &codedError{exitDevice, `"farport device update ID --enable" enables it`, errors.New("device " + quote(device) + " is disabled")}
 }
 
-// runStdio carries one stream. It says nothing unless it fails or has to wait.
+// runStdio carries one stream. It says nothing unless it fails or has to wait; what it shows
+// while the stream is set up is gone before ssh, which has the same terminal, gets anything
+// that it could ask or say something after.
 func runStdio(ctx context.Context, a *app, options proxy.ServiceOptions, service string) error {
 	// A reader that has gone must end the stream, not the process.
 	signal.Ignore(syscall.SIGPIPE)
 	opened := false
+	done := a.term.settingUp(ctx, options.DeviceID, service)
+	defer done()
 	a.term.rawErr = a.term.person // ssh has switched the terminal to raw by now
 	options.Events = func(e proxy.Event) {
-		opened = opened || e.Kind == proxy.Opened
+		if e.Kind == proxy.Opened { // nothing has been copied yet
+			done()
+			opened = true
+		}
 		a.term.pause(e)
 	}
 	err := proxy.RunStdio(ctx, options, service, a.in, a.term.out)

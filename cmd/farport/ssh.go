@@ -110,6 +110,7 @@ func runSSH(ctx context.Context, a *app, o sshOptions, more []string) error {
 	if err != nil {
 		return err
 	}
+	again.args = append(again.args, a.shared()...)
 	known, err := a.askHostKeys(ctx, &o.credentialOptions, o.device, o.service)
 	if err != nil {
 		return err

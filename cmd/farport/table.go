@@ -45,8 +45,7 @@ func (t *terminal) table(header []string, rows [][]string) error {
 			text.WriteString(row + "\n")
 		}
 	}
-	_, err := io.WriteString(t.out, text.String())
-	return err
+	return t.print(text.String())
 }
 
 // tableRow puts cells of one line into columns. The last is not filled up.
@@ -88,6 +87,29 @@ func cut(text string, cells int) string {
 		left -= g.Width()
 	}
 	return b.String() + ellipsis
+}
+
+// wrap breaks text between words into lines that fit on a screen of that many cells.
+// The first begins at indent, the others are moved there. A word that is longer stays whole:
+// it may be something to copy.
+func wrap(text string, screen, indent int) string {
+	var b strings.Builder
+	at := indent
+	for i, word := range strings.Fields(text) {
+		width := uniseg.StringWidth(word)
+		switch {
+		case i == 0:
+		case at+1+width > screen:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent
+		default:
+			b.WriteString(" ")
+			at++
+		}
+		b.WriteString(word)
+		at += width
+	}
+	return b.String()
 }
 
 // screenWidth is how many cells a line of the screen has; 0 if w is none, or does not say.

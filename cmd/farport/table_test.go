@@ -49,3 +49,22 @@ a; b     disabled
 		t.Error("the caller's rows were changed")
 	}
 }
+
+func TestCheckLine(t *testing.T) {
+	const detail = "the hub takes those of policy \"iothubowner\", 日本語 too"
+	for screen, want := range map[int]string{
+		0:   "credentials   ok        " + detail,
+		100: "credentials   ok        " + detail,
+		60:  "credentials   ok        the hub takes those of policy\n                        \"iothubowner\", 日本語 too",
+		40:  "credentials   ok\n  the hub takes those of policy\n  \"iothubowner\", 日本語 too",
+		20:  "credentials   ok\n  the hub takes\n  those of policy\n  \"iothubowner\",\n  日本語 too",
+	} {
+		got := checkLine("credentials", "ok", detail, screen)
+		if got != want {
+			t.Errorf("on %d cells:\n%s\nwant:\n%s", screen, got, want)
+		}
+	}
+	if got, want := checkLine("", "", "hint: a b", 20), "  hint: a b"; got != want {
+		t.Errorf("hint: %q, want %q", got, want)
+	}
+}

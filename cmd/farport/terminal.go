@@ -40,6 +40,7 @@ const (
 type terminal struct {
 	out, err io.Writer
 	person   bool // somebody reads err on a screen
+	screen   bool // on one where what was written can be taken away again
 	rawErr   bool // which another program may have told not to begin a line by itself
 	colorOut bool
 	colorErr bool
@@ -51,12 +52,19 @@ type terminal struct {
 }
 
 func newTerminal(out, err io.Writer) *terminal {
-	return &terminal{out: out, err: err, person: isTerminal(err), colorOut: isTerminal(out), colorErr: isTerminal(err)}
+	person := isTerminal(err)
+	return &terminal{out: out, err: err, person: person, screen: person, colorOut: isTerminal(out), colorErr: person}
 }
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
+}
+
+// dumb is for a terminal that only prints, one line after the other.
+func (t *terminal) dumb() {
+	t.screen = false
+	t.noColor()
 }
 
 func (t *terminal) noColor() { t.colorOut, t.colorErr = false, false }
@@ -99,14 +107,24 @@ func (t *terminal) say(kind, color, format string, args ...any) {
 }
 
 // Write writes whole lines to standard error, above the live line.
-func (t *terminal) Write(p []byte) (int, error) {
+func (t *terminal) Write(p []byte) (int, error) { return t.above(t.err, p) }
+
+// print writes whole lines of the result, which may go to the same screen as what is said
+// to people.
+func (t *terminal) print(text string) error {
+	_, err := t.above(t.out, []byte(text))
+	return err
+}
+
+// above writes to out or err, above the live line.
+func (t *terminal) above(w io.Writer, p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.line != nil {
 		t.line.clear()
-		defer t.line.draw(screenWidth(t.err))
+		defer t.line.draw()
 	}
-	return t.err.Write(p)
+	return w.Write(p)
 }
 
 // println writes a line of the result. An error shows in lostResult.
@@ -117,7 +135,7 @@ func (t *terminal) println(text string) { fmt.Fprintln(resultWriter{t}, text) }
 type resultWriter struct{ t *terminal }
 
 func (w resultWriter) Write(p []byte) (int, error) {
-	n, err := w.t.out.Write(p)
+	n, err := w.t.above(w.t.out, p)
 	if err != nil {
 		w.t.mu.Lock()
 		defer w.t.mu.Unlock()
@@ -161,8 +179,7 @@ func (t *terminal) result(o outputOptions, v any, table func() error) error {
 	if err := encoder.Encode(v); err != nil {
 		return err
 	}
-	_, err := io.WriteString(t.out, printableJSON(text.String()))
-	return err
+	return t.print(printableJSON(text.String()))
 }
 
 // printableJSON escapes what encoding/json leaves that a terminal would act on; only

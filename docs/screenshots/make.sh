@@ -40,7 +40,10 @@ func main() {
 		if err != nil {
 			return
 		}
-		go io.Copy(io.Discard, c)
+		go func() {
+			io.Copy(io.Discard, c)
+			c.Close()
+		}()
 	}
 }
 END
@@ -50,7 +53,8 @@ farport device-proxy --connection-string-file "$work/pi-1.conn" --target 127.0.0
 until grep -q connected "$work/device.log"; do sleep 0.2; done
 
 # shot NAME LINES COMMAND...: what a screen of so many lines shows a while after the commands
-# were typed. The last may go on; it is ended with the terminal.
+# were typed, $after seconds unless that is 6. The last may go on; it is ended with the
+# terminal.
 shot() {
 	local name=$1 lines=$2
 	shift 2
@@ -62,7 +66,7 @@ shot() {
 	} >"$work/$name.sh"
 	xterm -fa 'DejaVu Sans Mono' -fs 11 -geometry 96x$lines+0+0 -bg '#101418' -fg '#d8dee9' -e bash "$work/$name.sh" &
 	local terminal=$!
-	sleep 6
+	sleep "${after:-6}"
 	import -window root "$work/$name.png"
 	convert "$work/$name.png[0]" -bordercolor black -trim +repage -strip "$name.png"
 	kill $terminal
@@ -72,5 +76,6 @@ shot() {
 shot device-list 9 'farport device list' 'farport device show pi-1'
 (sleep 3; timeout 6 cat /dev/zero >/dev/tcp/127.0.0.1/27122) 2>/dev/null &
 shot service-proxy 5 'farport service-proxy -d pi-1 -L 27122=ssh -L 27123=rdp'
-shot doctor 22 'farport doctor pi-1' 'farport ping -c 2 pi-1'
+after=4 shot ssh 3 'farport ssh pi@gate-north'
+shot doctor 21 'farport doctor pi-1' 'farport ping -c 2 pi-1'
 ls -l ./*.png

@@ -102,6 +102,8 @@ var homes = map[string][]string{
 	"go.uber.org/goleak":              nil,
 	"golang.org/x/net/nettest":        nil,
 	"golang.org/x/sys":                nil,
+	// Whether a terminal is another job's.
+	"golang.org/x/sys/unix": {"cmd/farport"},
 	// Rights of a file with a secret, and whether somebody is an administrator.
 	"golang.org/x/sys/windows":          {"internal/sysservice"},
 	"github.com/nats-io/nats-server/v2": nil,

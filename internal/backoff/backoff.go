@@ -20,6 +20,8 @@ const (
 type Backoff struct {
 	Base time.Duration // longest first wait; zero or less means 500 ms
 	Cap  time.Duration // longest wait at all; zero or less means 1 min
+	// Told is called at the start of each wait with how long that will be. nil: nobody is.
+	Told func(time.Duration)
 
 	ceiling time.Duration // longest next wait; zero after Reset
 }
@@ -31,7 +33,11 @@ func (b *Backoff) Wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	timer := time.NewTimer(rand.N(b.next()))
+	wait := rand.N(b.next())
+	if b.Told != nil {
+		b.Told(wait)
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
