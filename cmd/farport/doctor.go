@@ -67,6 +67,7 @@ device-proxy that runs: it is only tried with --login.`,
 	}
 	o.addFlags(cmd.Flags())
 	completeOutput(cmd)
+	a.completeServices(cmd)
 	return cmd
 }
 

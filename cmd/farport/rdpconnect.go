@@ -85,6 +85,9 @@ said on standard error.`,
 	flags.DurationVar(&o.responseTimeout, "response-timeout", hubclient.DefaultResponseTimeout, "how long the hub waits for the device's answer")
 	flags.DurationVar(&o.grace, "grace", defaultGrace, "how long the client and open streams may go on once this ends")
 	o.streamOptions.addFlags(flags)
+	a.completeServices(cmd)
+	// It fails only for a flag that the command does not have.
+	_ = cmd.RegisterFlagCompletionFunc("client", cobra.FixedCompletions(rdp.Names(), cobra.ShellCompDirectiveDefault))
 	return cmd
 }
 

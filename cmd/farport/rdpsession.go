@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -116,6 +118,7 @@ func (s *rdpSession) runClient(ctx context.Context, address string) (handedOver 
 	words := s.client.Command(to)
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.a.in, s.a.term.out, s.a.term.err
+	cmd.Env = rdpEnvironment(os.Environ())
 	cmd.WaitDelay = max(s.o.grace, time.Second)
 	cmd.Cancel = func() error {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err == nil || errors.Is(err, os.ErrProcessDone) {
@@ -138,4 +141,15 @@ func (s *rdpSession) runClient(ctx context.Context, address string) (handedOver 
 	}
 	stay := s.client.Stay()
 	return stay == rdp.HandsOver || stay == rdp.MayHandOver && time.Since(began) < handOverWithin, nil
+}
+
+// rdpEnvironment is what an RDP client gets of an environment: nothing that is for farport,
+// above all no credentials, and no HTTP proxies, which often have a password, and which
+// FreeRDP would ask for the way to 127.0.0.1.
+func rdpEnvironment(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+		name, _, _ := strings.Cut(strings.ToUpper(v), "=") // Windows ignores case
+		return strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, quickstartPrefix) ||
+			slices.Contains([]string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}, name)
+	})
 }

@@ -76,6 +76,7 @@ approves it. A device that reports none is left to ssh's own known_hosts.
 		},
 	}
 	o.addFlags(cmd.Flags())
+	a.completeServices(cmd)
 	return cmd
 }
 

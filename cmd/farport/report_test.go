@@ -10,21 +10,21 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/farportio/farport/internal/hostkey"
+	"github.com/farportio/farport/proxy"
 )
 
-// TestHostKeyReporter: what is reported, and when, over one connection after another.
-func TestHostKeyReporter(t *testing.T) {
+// TestReporter: what is reported, and when, over one connection after another.
+func TestReporter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b := hostkey.Set{{Type: "ssh-ed25519", Blob: "a"}}, hostkey.Set{{Type: "ssh-ed25519", Blob: "b"}}
+		a, b := []string{"ssh-ed25519 a"}, []string{"ssh-ed25519 b"}
 		var mu sync.Mutex // of what follows
-		var keys hostkey.Set
-		var scanErr, reportErr error
+		var keys []string
+		var lookErr, reportErr error
 		var reports [][]string
-		r := &hostKeyReporter{log: slog.New(slog.DiscardHandler), scan: func(context.Context) (hostkey.Set, error) {
+		r := &reporter{log: slog.New(slog.DiscardHandler), look: func(context.Context) ([]string, error) {
 			mu.Lock()
 			defer mu.Unlock()
-			return keys, scanErr
+			return keys, lookErr
 		}}
 		report := func(_ context.Context, lines []string) error {
 			mu.Lock()
@@ -32,10 +32,10 @@ func TestHostKeyReporter(t *testing.T) {
 			reports = append(reports, lines)
 			return reportErr
 		}
-		answer := func(k hostkey.Set, ofScan, ofReport error) {
+		answer := func(k []string, ofLook, ofReport error) {
 			mu.Lock()
 			defer mu.Unlock()
-			keys, scanErr, reportErr = k, ofScan, ofReport
+			keys, lookErr, reportErr = k, ofLook, ofReport
 		}
 		stop := func() {}
 		connect := func() {
@@ -66,24 +66,40 @@ func TestHostKeyReporter(t *testing.T) {
 		expect("sshd is down")
 		answer(a, nil, errors.New("hub is busy"))
 		after(rescanSoon)
-		expect("sshd is up", a.Lines())
+		expect("sshd is up", a)
 		answer(a, nil, nil)
 		after(rescanSoon)
-		expect("hub is ready", a.Lines())
+		expect("hub is ready", a)
 		after(rescan)
 		expect("nothing has changed")
 		answer(b, nil, nil)
 		after(rescan)
-		expect("another key", b.Lines())
+		expect("another key", b)
 		connect()
-		expect("another connection", b.Lines())
-		answer(nil, hostkey.ErrNotSSH, nil)
+		expect("another connection", b)
+		answer(nil, nil, nil)
 		after(rescan)
 		expect("another server", []string(nil))
 		connect()
 		expect("another connection, and still no keys")
 		answer(a, nil, nil)
 		after(rescan)
-		expect("sshd again", a.Lines())
+		expect("sshd again", a)
 	})
+}
+
+// TestServiceReporter: names alone, in order; a device with one target has none.
+func TestServiceReporter(t *testing.T) {
+	for _, test := range []struct {
+		services map[string]string
+		want     []string
+	}{
+		{map[string]string{"ssh": "192.0.2.1:22", "rdp": "192.0.2.1:3389"}, []string{"rdp", "ssh"}},
+		{nil, nil},
+	} {
+		names, err := newServiceReporter(proxy.DeviceOptions{Services: test.services}).look(t.Context())
+		if err != nil || !slices.Equal(names, test.want) || (names == nil) != (test.want == nil) {
+			t.Errorf("%v: %q, %v", test.services, names, err)
+		}
+	}
 }
