@@ -42,7 +42,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 	// In a terminal of its own, with the real key's widget, as nothing else completes.
 	"zsh": {"zsh", "-f", "-c", `
 zmodload zsh/zpty
-ZDOTDIR=$WORK/.zsh zpty shell zsh -d -i
+zpty shell "TMOUT=20 ZDOTDIR=$WORK/.zsh zsh -d -i" # a shell that waits 20 s for a line ends
 while zpty -r shell screen; do said+=$screen; done
 cat $WORK/.offered || { print -r -- $said >&2; exit 1 }
 `},
@@ -54,7 +54,7 @@ const zshrc = `
 PROMPT= HISTFILE=
 fpath=($COMPLETIONS $fpath)
 autoload -Uz compinit
-compinit -D -u
+compinit -C -d $WORK/.zcompdump # made once
 typeset -a offered
 compadd() {
 	local -a words
