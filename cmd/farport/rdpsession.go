@@ -31,7 +31,10 @@ type rdpSession struct {
 	view   *streamView
 
 	mu      sync.Mutex
-	failure error // of the last stream, where it is more than the client can know
+	failure error         // of the last stream, where it is more than the client can know
+	open    int           // streams
+	opened  bool          // there has been one
+	changed chan struct{} // of capacity 1: has something in it when open has changed
 }
 
 // run makes the forward, and ends it with the client or with ctx.
@@ -50,10 +53,14 @@ func (s *rdpSession) run(ctx context.Context, hub *hubclient.Service) error {
 	if s.client.Stay() != rdp.Stays { // the others ask their questions on the terminal
 		defer s.view.show()()
 	}
+	began := time.Now()
 	handedOver, err := s.runClient(ctx, listeners.Addrs()[0].String())
 	if handedOver {
 		s.a.term.notice("%s goes on by itself; the forward stays until Ctrl-C", s.client.Name)
 		return <-forwarding
+	}
+	if err == nil {
+		s.outlast(ctx, time.Since(began) < handOverWithin)
 	}
 	stop()
 	broken := <-forwarding
@@ -81,10 +88,14 @@ func (s *rdpSession) listen(hub *hubclient.Service) (*proxy.Listeners, error) {
 // event is the callback of the forward.
 func (s *rdpSession) event(e proxy.Event) {
 	s.mu.Lock()
+	if e.Kind == proxy.Ended {
+		s.count(-1)
+	}
 	lost, isEnd := errors.AsType[*hubclient.EndError](e.Err)
 	switch {
 	case e.Kind == proxy.Opened:
 		s.failure = nil
+		s.count(1)
 	case e.Kind == proxy.Refused && !errors.Is(e.Err, context.Canceled):
 		s.failure = e.Err
 	case e.Kind == proxy.Ended && isEnd && lost.Lost():
@@ -92,6 +103,54 @@ func (s *rdpSession) event(e proxy.Event) {
 	}
 	s.mu.Unlock()
 	s.view.event(e)
+}
+
+// count is called with mu locked.
+func (s *rdpSession) count(more int) {
+	s.open += more
+	s.opened = true
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// outlast waits for the streams of a client that has ended well: most are on their way out.
+// Some starter of a client leaves it in the background, though: what is still there after
+// the grace period counts as in use, and is waited for until ctx ends. Such a client may
+// have no stream yet if it ended soon.
+func (s *rdpSession) outlast(ctx context.Context, soon bool) {
+	grace, cancel := context.WithTimeout(ctx, s.o.grace)
+	defer cancel()
+	if s.idle(grace, soon) || ctx.Err() != nil || !s.inUse() {
+		return
+	}
+	s.a.term.notice("%s has ended, but something still uses its forward, which stays until that ends or Ctrl-C", s.client.Name)
+	s.idle(ctx, false)
+}
+
+func (s *rdpSession) inUse() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open > 0
+}
+
+// idle waits until no stream is open, and, if one must have been, until one was. It reports
+// whether that came before the end of ctx.
+func (s *rdpSession) idle(ctx context.Context, opened bool) bool {
+	for {
+		s.mu.Lock()
+		is := s.open == 0 && (s.opened || !opened)
+		s.mu.Unlock()
+		if is {
+			return true
+		}
+		select {
+		case <-s.changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 func (s *rdpSession) failed() error {
