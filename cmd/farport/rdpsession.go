@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,6 +105,20 @@ func (s *rdpSession) event(e proxy.Event) {
 	}
 	s.mu.Unlock()
 	s.view.event(e)
+	if e.Kind != proxy.Opened {
+		return
+	}
+	if uid, ok := localPeer(e.Peer); ok && uid != os.Geteuid() { // nothing keeps users from a port
+		s.a.term.warn("stream %d was opened by another user of this machine, %s", e.Stream, namedUser(uid))
+	}
+}
+
+// namedUser is a user as people know them.
+func namedUser(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return quote(u.Username)
+	}
+	return strconv.Itoa(uid)
 }
 
 // count is called with mu locked.
