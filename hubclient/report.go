@@ -63,6 +63,15 @@ func (d *Device) ReportHostKeys(ctx context.Context, keys []string) error {
 	return nil
 }
 
+// ReportServices tells the hub the names that streams to this device can have, for people to
+// choose from, as ReportHostKeys tells the keys; nil takes them away.
+func (d *Device) ReportServices(ctx context.Context, names []string) error {
+	if err := d.report(ctx, wire.ServicesPatch(names)); err != nil {
+		return fmt.Errorf("report services of %s: %w", named(Target(d.hub.cs)), err)
+	}
+	return nil
+}
+
 func (d *Device) report(ctx context.Context, patch map[string]any) error {
 	text, err := json.Marshal(patch)
 	if err != nil {
@@ -109,3 +118,7 @@ func (d *Device) done(ctx context.Context, token mqtt.Token) error {
 // HostKeys are the public keys of a device's SSH server as its proxy has reported them,
 // nil for none. They are the device's words: parse them before they are used or shown.
 func HostKeys(t Twin) []string { return wire.ReportedHostKeys(t.Properties.Reported) }
+
+// Services are the names that streams to a device can have, as its proxy has reported them;
+// nil where it takes any, or does not say.
+func Services(t Twin) []string { return wire.ReportedServices(t.Properties.Reported) }

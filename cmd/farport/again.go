@@ -51,13 +51,3 @@ func replaced(environ, env []string) []string {
 	})
 	return append(kept, env...)
 }
-
-// withoutSecrets is an environment for programs that have no use for our credentials
-// (docs/security.md, T21).
-func withoutSecrets(environ []string) []string {
-	secret := slices.Concat([]string{variable(flagConnectionString), variable(flagProxy)}, serviceVariables, deviceVariables)
-	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
-		name, _, _ := strings.Cut(v, "=")
-		return slices.Contains(secret, name)
-	})
-}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -60,7 +61,7 @@ func (a *app) fromArgument(flags *pflag.FlagSet, flag, name, value string) error
 	return flags.Set(flag, value)
 }
 
-// shellArgument is a positional argument as a POSIX shell and farport take it.
+// shellArgument is a positional argument as this system's shells and farport take it.
 func shellArgument(s string) string {
 	if strings.HasPrefix(s, "-") {
 		return "-- " + shellWord(s)
@@ -68,11 +69,36 @@ func shellArgument(s string) string {
 	return shellWord(s)
 }
 
-// shellWord is a word as a POSIX shell takes it.
-func shellWord(s string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:+@%="
-	if s != "" && strings.Trim(s, plain) == "" {
-		return s
+// shellWord is a word as this system's shells take it.
+func shellWord(s string) string { return shellWordOn(runtime.GOOS, s) }
+
+// shellLine is a command line as a system's shells take it.
+func shellLine(goos string, words []string) string {
+	line := make([]string, len(words))
+	for i, w := range words {
+		line[i] = shellWordOn(goos, w)
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	if goos == "windows" && strings.ContainsAny(line[0][:1], `"'`) {
+		line[0] = "& " + line[0] // PowerShell's: a word in quotes is no command
+	}
+	return strings.Join(line, " ")
+}
+
+// shellWordOn is a word as a POSIX shell takes it, or on Windows both cmd and PowerShell: in
+// double quotes. What these do not take alike is written for PowerShell.
+func shellWordOn(goos, s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:+="
+	isPlain := func(also string) bool { return s != "" && strings.Trim(s, plain+also) == "" }
+	switch {
+	case goos != "windows":
+		if isPlain(",@%") {
+			return s
+		}
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	case isPlain(`\`) && (s[0] != '-' || !strings.ContainsAny(s, ".:")): // PowerShell splits -a.b
+		return s
+	case strings.ContainsAny(s, "\"$`%!") || strings.HasSuffix(s, `\`):
+		return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	}
+	return `"` + s + `"`
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 // completionWait bounds what a press of the tab key waits for a hub.
 const completionWait = 2 * time.Second
 
-// conventionalServices are the names that ssh, rdp and their proxies use. What else a
-// device offers only its device-proxy knows.
+// conventionalServices are the names that ssh, rdp and their proxies use, for a device that
+// takes all names or does not report its own.
 var conventionalServices = []string{"ssh", "rdp", defaultService}
 
 // completeDevices offers a command's first argument: the hub's devices and, once a
@@ -49,11 +50,76 @@ func (a *app) completeDeviceFlag(cmd *cobra.Command) {
 // completeServices teaches the shell the values of --service.
 func (a *app) completeServices(cmd *cobra.Command) {
 	// It fails only for a flag that the command does not have.
-	_ = cmd.RegisterFlagCompletionFunc("service", cobra.FixedCompletions(conventionalServices, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return a.servicesOf(cmd, args), cobra.ShellCompDirectiveNoFileComp
+	})
 }
 
-// identitiesLike asks the hub that flags and variables name, nil when that fails.
-func (a *app) identitiesLike(ctx context.Context, flags *pflag.FlagSet, begun string) []hubclient.Identity {
+// completeListen teaches the shell the SERVICE of --listen [ADDR:]PORT[=SERVICE].
+func (a *app) completeListen(cmd *cobra.Command) {
+	// It fails only for a flag that the command does not have.
+	_ = cmd.RegisterFlagCompletionFunc("listen", func(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		address, _, named := strings.Cut(begun, "=")
+		if !named {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var offered []cobra.Completion
+		for _, name := range a.servicesOf(cmd, args) {
+			offered = append(offered, address+"="+name)
+		}
+		return offered, cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// servicesOf are those that the command's device has reported to the hub. Where it has not,
+// or cannot be asked for, they are the conventional ones.
+func (a *app) servicesOf(cmd *cobra.Command, args []string) []string {
+	device := a.deviceOf(cmd, args)
+	if !hubclient.ValidTarget(device) {
+		return conventionalServices
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionWait)
+	defer cancel()
+	hub := a.silentService(cmd.Flags())
+	if hub == nil {
+		return conventionalServices
+	}
+	defer hub.Close()
+	twin, err := hub.Twin(ctx, device)
+	if err != nil {
+		return conventionalServices
+	}
+	names := slices.DeleteFunc(hubclient.Services(twin), func(name string) bool { return !safeInShells(name) })
+	if len(names) == 0 {
+		return conventionalServices
+	}
+	return names
+}
+
+// deviceOf is the device that a command line names so far, "" for none: with --device or
+// its variables, else as first argument, for ssh with USER@ before it.
+func (a *app) deviceOf(cmd *cobra.Command, args []string) string {
+	if f := cmd.Flags().Lookup("device"); f != nil {
+		if f.Changed {
+			return f.Value.String()
+		}
+		for _, name := range append([]string{variable(f.Name)}, f.Annotations[annotationAlso]...) {
+			if value, _ := a.lookup(name); value != "" {
+				return value
+			}
+		}
+		return ""
+	}
+	device := argument(args, 0)
+	if login := cmd.Flags().Lookup("login"); login != nil && !login.Changed {
+		device = device[strings.LastIndexByte(device, '@')+1:]
+	}
+	return device
+}
+
+// silentService is a client for the hub that flags and variables name, which says nothing;
+// nil when there is none. The caller closes it.
+func (a *app) silentService(flags *pflag.FlagSet) *hubclient.Service {
 	silent := *a
 	silent.in, silent.term = strings.NewReader(""), newTerminal(io.Discard, io.Discard)
 	o, err := silent.credentialsOf(flags)
@@ -64,7 +130,17 @@ func (a *app) identitiesLike(ctx context.Context, flags *pflag.FlagSet, begun st
 	if err != nil {
 		return nil
 	}
+	return hub
+}
+
+// identitiesLike asks the hub that flags and variables name, nil when that fails.
+func (a *app) identitiesLike(ctx context.Context, flags *pflag.FlagSet, begun string) []hubclient.Identity {
+	hub := a.silentService(flags)
+	if hub == nil {
+		return nil
+	}
 	defer hub.Close()
+	var err error
 	var identities []hubclient.Identity
 	if device, _, ok := strings.Cut(begun, "/"); ok {
 		identities, err = hub.ListModules(ctx, device)

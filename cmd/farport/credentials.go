@@ -29,6 +29,8 @@ const (
 	// one with certificates.
 	maxSecretFile = 64 << 10
 	maxPEM        = 4 << 20
+	// quickstartPrefix begins the variables of Azure's tools that have credentials.
+	quickstartPrefix = "IOTHUB_"
 	// operatorPolicy is the policy of the hub's own machine.
 	operatorPolicy = "iothubowner"
 )

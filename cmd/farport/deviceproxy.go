@@ -82,7 +82,8 @@ loses its connection waits for --resume-window and goes on where it was, if both
 proxies and the hub are farport's; the TCP connection that it carries only pauses.
 
 The public host keys of the sshd that streams go to are told to the hub, so that
-"farport ssh" can tell this device from an impostor at its first connection.
+"farport ssh" can tell this device from an impostor at its first connection. The names
+that --service gives are told too, for completion in shells; where they lead to is not.
 
 "install" makes it a service of the system. It tells systemd that it is ready as soon
 as it has started, whether the hub can be reached or not, and in its status whether
@@ -161,12 +162,14 @@ func runDeviceProxy(ctx context.Context, a *app, o deviceProxyOptions) error {
 	}
 	view := newStreamView(a, cs.Host(), "to")
 	options.DeviceID = hubclient.Target(cs)
-	keys := newHostKeyReporter(options, o.noHostKeys)
+	keys, services := newHostKeyReporter(options, o.noHostKeys), newServiceReporter(options)
 	defer keys.wait()
+	defer services.wait()
 	options.Dial = func(ctx context.Context) (*hubclient.Device, error) {
 		conn, err := hubclient.DialDevice(ctx, cs, dialing)
 		if err == nil {
 			keys.follow(conn)
+			services.follow(conn)
 		}
 		return conn, err
 	}

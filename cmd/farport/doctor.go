@@ -73,6 +73,7 @@ Port 8883 is only looked at with --transport mqtt: nobody else needs it.`,
 	}
 	o.addFlags(cmd.Flags())
 	completeOutput(cmd)
+	a.completeServices(cmd)
 	return cmd
 }
 

@@ -30,7 +30,7 @@ var packages = map[string]string{
 	"ansible": "ansible-core", "rsync": "rsync", "sftp": "openssh-client",
 	"dbus-daemon": "dbus", "gnome-keyring-daemon": "gnome-keyring",
 	"scp": "openssh-client", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "sshd": "openssh-server",
-	"freerdp-shadow-cli": "freerdp2-shadow-x11", "winpr-hash": "winpr-utils", "xfreerdp": "freerdp2-x11",
+	"freerdp-shadow-cli": "freerdp2-shadow-x11", "winpr-hash": "winpr-utils", "xfreerdp": "freerdp2-x11", "remmina": "remmina",
 	"import": "imagemagick", "openbox": "openbox", "useradd": "passwd", "xdotool": "xdotool",
 	"env": "coreutils", "nsenter": "util-linux", "pivot_root": "util-linux", "setpriv": "util-linux", "unshare": "util-linux", "systemd-analyze": "systemd",
 	"microsocks": "microsocks", "tinyproxy": "tinyproxy-bin",

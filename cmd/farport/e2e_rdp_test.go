@@ -21,6 +21,15 @@ func TestRDP(t *testing.T) {
 	t.Run("whole desktop", func(t *testing.T) { wholeDesktop(t, binary) })
 }
 
+// freeRDP is version 3, which Debian 13 has, or else 2.
+func freeRDP(t *testing.T) string {
+	t.Helper()
+	if path, err := exec.LookPath("xfreerdp3"); err == nil {
+		return path
+	}
+	return require(t, "xfreerdp")
+}
+
 // display starts an X server with a window manager, and returns its DISPLAY.
 func (s *site) display(place string) string {
 	s.t.Helper()
@@ -51,7 +60,7 @@ func (s *site) display(place string) string {
 // its exit code becomes farport's.
 func signInWithNLA(t *testing.T, binary string) {
 	const id, user, password = "kiosk-7", "tester", "right"
-	client, hash, server := require(t, "xfreerdp"), require(t, "winpr-hash"), require(t, "freerdp-shadow-cli")
+	client, hash, server := freeRDP(t), require(t, "winpr-hash"), require(t, "freerdp-shadow-cli")
 	s := newSite(t, binary)
 	display := s.display(atDevice)
 
@@ -71,7 +80,8 @@ func signInWithNLA(t *testing.T, binary string) {
 	s.deviceProxy(s.addDevice(id), id, "--service", "rdp="+address)
 	connect := func(answer, password string) result {
 		cmd := s.command(atService, "farport", "rdp", "connect", id, "-u", user, "--client", client, "--", "/p:"+password, "/auth-only")
-		cmd.Env = append(cmd.Env, "DISPLAY="+display)
+		// A proxy is no way to 127.0.0.1, and not for the client.
+		cmd.Env = append(cmd.Env, "DISPLAY="+display, "HTTPS_PROXY=http://me:secret@127.0.0.1:1", "NO_PROXY=localhost")
 		cmd.Stdin = strings.NewReader(answer)
 		return run(t, cmd, soon)
 	}
@@ -90,7 +100,7 @@ func signInWithNLA(t *testing.T, binary string) {
 	if r.code != 1 {
 		t.Errorf("a wrong password: exit code %d, want 1", r.code)
 	}
-	saying(t, "rdp connect", r.stderr, `^farport: error: RDP client xfreerdp ended with exit status \d+$`)
+	saying(t, "rdp connect", r.stderr, `^farport: error: RDP client xfreerdp3? ended with exit status \d+$`)
 }
 
 // listening waits until something listens at a TCP address of a place.

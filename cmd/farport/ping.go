@@ -70,6 +70,7 @@ opened, and after an interrupt; else that of the last failure.`,
 	}
 	o.addFlags(cmd.Flags())
 	completeOutput(cmd)
+	a.completeServices(cmd)
 	return cmd
 }
 

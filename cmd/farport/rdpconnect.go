@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"time"
 
@@ -44,10 +45,12 @@ that the certificate should have (/cert:name:ID), unless an argument of yours sa
 what to do about certificates; an unknown certificate is always asked about.
 
 A client that hands over to an app that already runs (Windows App, at times Remmina and
-mstsc) ends at once: the forward then stays until Ctrl-C.
+mstsc) ends at once: the forward then stays until Ctrl-C. So it does while something
+that a client has left behind still uses it. The client gets no variables that are
+farport's or Azure's, and no HTTP proxies.
 
---print only prints the command, as a shell takes it, with the port that is tried
-first. It starts nothing and asks the hub nothing; the forward that the command needs is
+--print only prints the command, as a shell takes it (on Windows cmd and PowerShell),
+with the port that is tried first. It starts nothing and asks the hub nothing; the forward that the command needs is
 said on standard error.`,
 		Example: `  farport rdp connect kiosk-7
   farport rdp connect kiosk-7 -u admin -- /size:1600x900 /clipboard
@@ -85,6 +88,9 @@ said on standard error.`,
 	flags.DurationVar(&o.responseTimeout, "response-timeout", hubclient.DefaultResponseTimeout, "how long the hub waits for the device's answer")
 	flags.DurationVar(&o.grace, "grace", defaultGrace, "how long the client and open streams may go on once this ends")
 	o.streamOptions.addFlags(flags)
+	a.completeServices(cmd)
+	// It fails only for a flag that the command does not have.
+	_ = cmd.RegisterFlagCompletionFunc("client", cobra.FixedCompletions(rdp.Names(), cobra.ShellCompDirectiveDefault))
 	return cmd
 }
 
@@ -117,7 +123,7 @@ func runRDPConnect(ctx context.Context, a *app, o rdpConnectOptions) error {
 	if err := o.reachable(ctx, a, cs, hub); err != nil {
 		return endedBy(ctx, err)
 	}
-	s := &rdpSession{a: a, o: o, client: client, view: newStreamView(a, cs.Host(), "from")}
+	s := &rdpSession{a: a, o: o, client: client, view: newStreamView(a, cs.Host(), "from"), changed: make(chan struct{}, 1)}
 	return endedBy(ctx, s.run(ctx, hub))
 }
 
@@ -147,11 +153,7 @@ func clientError(err error) error {
 func printRDP(a *app, o rdpConnectOptions, client rdp.Client) error {
 	port := rdp.Port(o.device, o.service)
 	to := rdp.Connection{Device: o.device, Address: rdp.Address(port), User: o.user, File: "device.rdp", Args: o.args}
-	var words []string
-	for _, word := range client.Command(to) {
-		words = append(words, shellWord(word))
-	}
-	a.term.println(strings.Join(words, " "))
+	a.term.println(shellLine(runtime.GOOS, client.Command(to)))
 	a.term.hint("it works while this runs: %s", o.forward(port))
 	if client.NeedsFile(o.user) {
 		a.term.hint("and its file comes from: farport rdp file -u %s --file %s -- %s", shellWord(o.user), to.File, shellWord(o.device))

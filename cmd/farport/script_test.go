@@ -64,7 +64,7 @@ func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
 // runScripts runs the scripts in a folder, each as a test.
 func runScripts(t *testing.T, dir string) {
 	echo := hubtest.Echo(t)
-	completions, err := filepath.Abs("../../completions/farport.bash")
+	completions, err := filepath.Abs("../../completions")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,8 @@ func runScripts(t *testing.T, dir string) {
 		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ECHO", echo)
-			env.Setenv("SCRIPT", completions)
+			env.Setenv("COMPLETIONS", completions)
+			env.Setenv("TAB", os.Getenv("TAB")) // which shell's key
 			_, port, err := net.SplitHostPort(echo)
 			if err != nil {
 				return err
@@ -93,6 +94,8 @@ func runScripts(t *testing.T, dir string) {
 			"hub":   scriptHub,
 			"read":  scriptRead,
 			"tab":   scriptTab,
+
+			"offered": scriptOffered,
 
 			"certificate": scriptCertificate,
 		},

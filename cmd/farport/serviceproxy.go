@@ -97,6 +97,7 @@ its argument, a flag over both.`,
 	o.addFlags(cmd.Flags())
 	a.completeDeviceFlag(cmd)
 	a.completeServices(cmd)
+	a.completeListen(cmd)
 	return cmd
 }
 

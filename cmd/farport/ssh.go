@@ -81,6 +81,7 @@ approves it. A device that reports none is left to ssh's own known_hosts.
 		}
 		return flagError(err)
 	})
+	a.completeServices(cmd)
 	return cmd
 }
 

@@ -51,6 +51,7 @@ takes for something else: pi~2fssh.farport is the module pi/ssh.`,
 		RunE:        func(*cobra.Command, []string) error { return runSSHConfig(a, o) },
 	}
 	o.addFlags(cmd.Flags())
+	a.completeServices(cmd)
 	return cmd
 }
 

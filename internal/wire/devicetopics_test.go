@@ -184,3 +184,22 @@ func TestHostKeys(t *testing.T) {
 		}
 	}
 }
+
+func TestServices(t *testing.T) {
+	for patch, want := range map[string][]string{
+		`{"farport":{"services":["rdp","ssh"]}}`:                {"rdp", "ssh"},
+		`{"farport":{"services":["a b","..","ok",1,"\u001b"]}}`: {"ok"},
+		`{"farport":{"hostKeys":["a"]}}`:                        nil,
+	} {
+		var reported map[string]any
+		if err := json.Unmarshal([]byte(patch), &reported); err != nil {
+			t.Fatal(err)
+		}
+		if got := ReportedServices(reported); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", patch, got)
+		}
+	}
+	if got, err := json.Marshal(ServicesPatch([]string{"rdp"})); err != nil || string(got) != `{"farport":{"services":["rdp"]}}` {
+		t.Errorf("%s, %v", got, err)
+	}
+}
