@@ -84,13 +84,16 @@ func (h *hub) dialTLSWith(ctx context.Context, network, addr string, config *tls
 // hopFailed names the hop that err comes from.
 func (h *hub) hopFailed(ctx context.Context, at hop, addr string, err error) error {
 	if e := certificateError(hostOf(addr), err); e != nil {
+		if at.isProxy() { // whose certificate is none of the hub's
+			return &hopError{at, addr, &explained{e.Error(), ErrUntrusted}}
+		}
 		return e
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx)
 	}
 	if lookUp, ok := errors.AsType[*net.DNSError](err); ok {
-		if at == hopProxy || at == hopSOCKS {
+		if at.isProxy() {
 			return &hopError{at, addr, errors.New(lookUp.Err)}
 		}
 		return &hopError{hopDNS, hostOf(addr), &explained{lookUp.Err, err}}

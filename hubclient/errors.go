@@ -27,6 +27,7 @@ var (
 	ErrTimeout         = errors.New("timed out")
 	ErrHubUnreachable  = errors.New("hub is not reachable")
 	ErrProxyRefused    = errors.New("proxy refused the credentials")
+	ErrProxyFailed     = errors.New("proxy leads nowhere")
 	ErrUntrusted       = errors.New("certificate is not trusted")
 	ErrForeignEndpoint = errors.New("stream URL does not belong to the hub")
 	ErrBadName         = errors.New("not a possible name")
@@ -160,7 +161,10 @@ const (
 	hopLeg   hop = "connection to the streaming endpoint"
 )
 
-// hopError says at which hop the connection failed. It matches ErrHubUnreachable.
+func (h hop) isProxy() bool { return h == hopProxy || h == hopSOCKS }
+
+// hopError says at which hop the connection failed. It matches ErrHubUnreachable, and
+// ErrProxyFailed where that was a proxy.
 type hopError struct {
 	hop  hop
 	addr string // host or host:port, as it was asked for
@@ -169,7 +173,9 @@ type hopError struct {
 
 func (e *hopError) Error() string { return string(e.hop) + " " + quote(e.addr) + ": " + e.err.Error() }
 
-func (e *hopError) Is(target error) bool { return target == ErrHubUnreachable }
+func (e *hopError) Is(target error) bool {
+	return target == ErrHubUnreachable || target == ErrProxyFailed && e.hop.isProxy()
+}
 
 func (e *hopError) Unwrap() error { return e.err }
 

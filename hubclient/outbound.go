@@ -43,10 +43,7 @@ func (h *hub) dialTCP(ctx context.Context, network, addr string) (net.Conn, erro
 		}
 		return conn, nil
 	}
-	at := hopProxy
-	if strings.HasPrefix(through.Scheme, proxySOCKS) {
-		at = hopSOCKS
-	}
+	at := proxyHop(through)
 	if proxyPorts[through.Scheme] == "" {
 		return nil, &hopError{at, through.Host, fmt.Errorf("%s:// proxies cannot be used, only http://, https:// and socks5:// ones", word(through.Scheme))}
 	}
@@ -61,6 +58,14 @@ func (h *hub) dialTCP(ctx context.Context, network, addr string) (net.Conn, erro
 		return nil, h.hopFailed(ctx, at, host, err)
 	}
 	return way, nil
+}
+
+// proxyHop is the kind of a proxy.
+func proxyHop(through *url.URL) hop {
+	if strings.HasPrefix(through.Scheme, proxySOCKS) {
+		return hopSOCKS
+	}
+	return hopProxy
 }
 
 // askProxy asks the proxy at the other end of conn for a way to addr, which is what it

@@ -86,9 +86,10 @@ func TestLegThroughHTTPSProxy(t *testing.T) {
 	echo(t, leg)
 	leg.Close()
 	_, err = hub.service(Options{Proxy: through}).GetDevice(bounded(t), testDevice)
-	if !errors.Is(err, ErrUntrusted) {
+	if _, ofHub := errors.AsType[*UntrustedError](err); ofHub || !errors.Is(err, ErrUntrusted) || !errors.Is(err, ErrProxyFailed) {
 		t.Errorf("a proxy whose certificate nobody vouches for: %v", err)
 	}
+	contains(t, err.Error(), `HTTP proxy "`+p.addr+`": certificate of "127.0.0.1" is not trusted: `)
 }
 
 // answered is what a client says to a proxy that answers CONNECT with text.

@@ -46,7 +46,7 @@ func (p *Path) first() (at hop, addr string, err error) {
 	case err != nil:
 		return hopProxy, "", err
 	case proxy != nil:
-		return hopProxy, proxy.Host, nil
+		return proxyHop(proxy), proxy.Host, nil
 	}
 	return hopTCP, p.hub.cs.Address(), nil
 }

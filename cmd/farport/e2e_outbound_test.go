@@ -12,14 +12,16 @@ import (
 	"testing"
 )
 
-// throughHTTPProxy: a proxy that only lets CONNECT to the hub's port pass, with a password.
+// throughHTTPProxy: a proxy that only lets CONNECT to the hub's ports pass, with a password.
 func throughHTTPProxy(t *testing.T, binary string) {
 	tinyproxy := require(t, "tinyproxy")
-	throughProxy(t, binary, "http", `answered 40[17] .* to CONNECT `, func(s *sshSite, address, hub string) *process {
+	throughProxy(t, binary, "http", `answered 40[17] .* to CONNECT `, func(s *sshSite, address string, hub []string) *process {
 		host, port, _ := net.SplitHostPort(address)
-		_, hubPort, _ := net.SplitHostPort(hub)
 		config := filepath.Join(s.dir, "tinyproxy.conf")
-		text := fmt.Sprintf("Listen %s\nPort %s\nAllow 127.0.0.1\nBasicAuth me s-cret\nConnectPort %s\nLogLevel Connect\n", host, port, hubPort)
+		text := fmt.Sprintf("Listen %s\nPort %s\nAllow 127.0.0.1\nBasicAuth me s-cret\nLogLevel Connect\n", host, port)
+		for _, port := range hub {
+			text += "ConnectPort " + port + "\n"
+		}
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -30,39 +32,39 @@ func throughHTTPProxy(t *testing.T, binary string) {
 // throughSOCKSProxy: the same with SOCKS5.
 func throughSOCKSProxy(t *testing.T, binary string) {
 	microsocks := require(t, "microsocks")
-	throughProxy(t, binary, "socks5", `username/password authentication failed`, func(s *sshSite, address, _ string) *process {
+	throughProxy(t, binary, "socks5", `username/password authentication failed`, func(s *sshSite, address string, _ []string) *process {
 		host, port, _ := net.SplitHostPort(address)
 		return start(t, s.command(atHub, microsocks, "-i", host, "-p", port, "-u", "me", "-P", "s-cret"))
 	})
 }
 
-// throughProxy: both proxies and ssh reach the hub through a proxy of that kind, which logs
-// each connection to the hub; one that refuses is named.
-func throughProxy(t *testing.T, binary, kind, refusal string, launch func(s *sshSite, address, hub string) *process) {
+// throughProxy: both proxies, with both transports, and ssh reach the hub through a proxy of
+// that kind, which logs each connection to the hub's ports; one that refuses is named.
+func throughProxy(t *testing.T, binary, kind, refusal string, launch func(s *sshSite, address string, hub []string) *process) {
 	const id = "pi-1"
-	addresses := freePorts(t, 2)
-	proxy, hub := addresses[0], addresses[1]
-	s := &sshSite{site: newSite(t, binary)}
-	s.ssh = newSSH(t, s.site)
-	s.sshd = s.listen(t)
-	s.serve("--listen", hub, "--mqtt-listen", "off")
-	s.connectionString = s.addDevice(id)
-	daemon := launch(s, proxy, hub)
+	addresses := freePorts(t, 3)
+	proxy := addresses[0]
+	s := newSSHSite(t, binary, "direct", "--listen", addresses[1], "--mqtt-listen", addresses[2])
+	_, port, _ := net.SplitHostPort(addresses[1])
+	_, mqttPort, _ := net.SplitHostPort(addresses[2])
+	daemon := launch(s, proxy, []string{port, mqttPort})
 	_ = dialSoon(t, proxy).Close()
 	good, bad := kind+"://me:s-cret@"+proxy, kind+"://me:mistaken@"+proxy
 
-	s.deviceProxy(s.connectionString, id, "--target", s.sshd.address, "--proxy", good)
-	cmd := s.login(id, "cat; exit 7")
-	cmd.Env = append(cmd.Env, "FARPORT_PROXY="+good)
-	cmd.Stdin = strings.NewReader("hello")
-	if r := run(t, cmd, soon); r.code != 7 || r.stdout != "hello" {
-		t.Errorf("ssh through the proxy: exit code %d, stdout %q, stderr %q; want 7 and hello", r.code, r.stdout, r.stderr)
+	s.deviceProxy(s.addDevice(id), id, "--target", s.sshd.address, "--proxy", good)
+	s.deviceProxy(s.addDevice("pi-2"), "pi-2", "--target", s.sshd.address, "--proxy", good, "--transport", "mqtt", "--mqtt-port", mqttPort)
+	for _, device := range []string{id, "pi-2"} {
+		cmd := s.login(device, "cat; exit 7")
+		cmd.Env = append(cmd.Env, "FARPORT_PROXY="+good)
+		cmd.Stdin = strings.NewReader("hello")
+		if r := run(t, cmd, soon); r.code != 7 || r.stdout != "hello" {
+			t.Errorf("ssh to %s through the proxy: exit code %d, stdout %q, stderr %q; want 7 and hello", device, r.code, r.stdout, r.stderr)
+		}
 	}
-	// The device's MQTT connection and its leg, and API and leg of the service.
+	// Of both: the device's MQTT connection and its leg, and API and leg of the service.
 	log := daemon.stdout.String() + daemon.stderr.String()
-	_, port, _ := net.SplitHostPort(hub)
-	if n := strings.Count(log, "localhost:"+port); n < 4 {
-		t.Errorf("the proxy says %d times that it connects to the hub, want 4 at least: %s", n, log)
+	if n, mqtt := strings.Count(log, "localhost:"+port), strings.Count(log, "localhost:"+mqttPort); n < 7 || mqtt < 1 {
+		t.Errorf("the proxy says %d and %d times that it connects to the hub, want 7 and 1 at least: %s", n, mqtt, log)
 	}
 
 	r := run(t, s.command(atService, "farport", "service-proxy", "--stdio", "-d", id, "--proxy", bad), soon)

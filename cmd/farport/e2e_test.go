@@ -35,6 +35,7 @@ func TestEndToEnd(t *testing.T) {
 		{"200 MB scp each way", scpBothWays},
 		{"32 ssh sessions at once", manySessions},
 		{"only outbound 443", onlyOutbound443},
+		{"only through a proxy", onlyThroughProxy},
 		{"through an HTTP proxy", throughHTTPProxy},
 		{"through a SOCKS proxy", throughSOCKSProxy},
 		{"target refuses", targetRefuses},

@@ -101,6 +101,7 @@ var verdicts = []verdict{
 	{hubclient.ErrForeignEndpoint, exitFailed, "if streams may go to that host, name it with --streaming-host"},
 	{hubclient.ErrBadName, exitUsage, "IDs have 1 to 128 letters, digits and some punctuation; stream names letters, digits and -._~"},
 	{hubclient.ErrProxyRefused, exitHub, "put user and password into the proxy's URL, http://USER:PASSWORD@HOST:PORT, in $HTTPS_PROXY or $" + variable(flagProxy)},
+	{hubclient.ErrProxyFailed, exitHub, `check $HTTPS_PROXY or --proxy, and that the proxy may connect to the hub; "--proxy none" goes around it, and --ca-file is for an https:// one of a private CA` + orDoctor},
 	{hubclient.ErrHubUnreachable, exitHub, `check host name and port in the connection string, the network, and that "farport serve" is running` + orDoctor},
 	{hubclient.ErrTimeout, exitTimeout, "the device may be stuck or its network slow; try again, or wait longer with --response-timeout"},
 	{profile.ErrNotFound, exitFailed, `"farport hub list" shows the stored ones, "farport hub add NAME" stores one`},
