@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/farportio/farport/hubclient"
@@ -20,7 +19,9 @@ const (
 	// rescan is how long what was reported is believed to be so, over one control
 	// connection; each new one looks anew. sshd logs five lines each time.
 	rescan = time.Hour
-	// rescanSoon is when to look again for an sshd that did not answer, or a hub.
+	// rescanSoon is when to look again for an sshd that did not answer, or a hub, and how
+	// long new connections do not look: a flapping one would soon have sshd refuse all
+	// streams, which come from the same address (sshd_config, PerSourcePenalties, noauth).
 	rescanSoon = time.Minute
 )
 
@@ -59,20 +60,28 @@ func newHostKeyReporter(o proxy.DeviceOptions, off bool) *reporter {
 
 // hostKeyLines turns scan into lines to report, nil for none. What has once been an SSH
 // server is one that does not answer now: whoever can keep it from answering is not to
-// withdraw its keys.
+// withdraw its keys. They are scanned once a minute at most.
 func hostKeyLines(scan func(context.Context) (hostkey.Set, error)) func(context.Context) ([]string, error) {
-	var seen atomic.Bool
+	var mu sync.Mutex // of what follows
+	var last []string // nil for never any
+	var seen time.Time
 	return func(ctx context.Context) ([]string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if last != nil && time.Since(seen) < rescanSoon {
+			return last, nil
+		}
 		keys, err := scan(ctx)
 		switch none := errors.Is(err, hostkey.ErrNotSSH) || err == nil && len(keys) == 0; {
-		case none && seen.Load():
+		case none && last != nil:
 			return nil, hostkey.ErrNotSSH
 		case none:
 			return nil, nil
-		case err == nil:
-			seen.Store(true)
+		case err != nil:
+			return nil, err
 		}
-		return keys.Lines(), err
+		last, seen = keys.Lines(), time.Now()
+		return last, nil
 	}
 }
 

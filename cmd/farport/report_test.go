@@ -89,23 +89,37 @@ func TestReporter(t *testing.T) {
 	})
 }
 
-// TestHostKeyLines: what has been an SSH server is not taken for another one.
+// TestHostKeyLines: what has been an SSH server is not taken for another one, and is not
+// kept busy by a flapping connection.
 func TestHostKeyLines(t *testing.T) {
-	known := func() (hostkey.Set, error) { return hostkey.Set{{Type: "ssh-ed25519", Blob: "AAAA"}}, nil }
-	other := func() (hostkey.Set, error) { return nil, hostkey.ErrNotSSH }
-	none := func() (hostkey.Set, error) { return nil, nil }
-	scan := other
-	look := hostKeyLines(func(context.Context) (hostkey.Set, error) { return scan() })
-	for _, step := range []struct {
-		scan  func() (hostkey.Set, error)
-		lines int
-		err   error
-	}{{other, 0, nil}, {none, 0, nil}, {known, 1, nil}, {other, 0, hostkey.ErrNotSSH}, {none, 0, hostkey.ErrNotSSH}, {known, 1, nil}} {
-		scan = step.scan
-		if lines, err := look(t.Context()); len(lines) != step.lines || err != step.err {
-			t.Errorf("%q, %v; want %d lines, %v", lines, err, step.lines, step.err)
+	synctest.Test(t, func(t *testing.T) {
+		known := func() (hostkey.Set, error) { return hostkey.Set{{Type: "ssh-ed25519", Blob: "AAAA"}}, nil }
+		other := func() (hostkey.Set, error) { return nil, hostkey.ErrNotSSH }
+		none := func() (hostkey.Set, error) { return nil, nil }
+		scan, scans := other, 0
+		look := hostKeyLines(func(context.Context) (hostkey.Set, error) {
+			scans++
+			return scan()
+		})
+		for _, step := range []struct {
+			scan  func() (hostkey.Set, error)
+			lines int
+			err   error
+		}{{other, 0, nil}, {none, 0, nil}, {known, 1, nil}, {other, 0, hostkey.ErrNotSSH}, {none, 0, hostkey.ErrNotSSH}, {known, 1, nil}} {
+			scan = step.scan
+			if lines, err := look(t.Context()); len(lines) != step.lines || err != step.err {
+				t.Errorf("%q, %v; want %d lines, %v", lines, err, step.lines, step.err)
+			}
+			time.Sleep(rescanSoon)
 		}
-	}
+		_, _ = look(t.Context())
+		before := scans
+		for range 10 {
+			if lines, err := look(t.Context()); len(lines) != 1 || err != nil || scans != before {
+				t.Errorf("%q, %v after %d more scans", lines, err, scans-before)
+			}
+		}
+	})
 }
 
 // TestServiceReporter: names alone, in order; a device with one target has none.
