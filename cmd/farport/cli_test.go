@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -291,6 +292,20 @@ func TestFullDisk(t *testing.T) {
 	var said bytes.Buffer
 	code := run(t.Context(), []string{"version"}, streams{strings.NewReader(""), fullDisk{}, &said}, environment(nil))
 	if code != exitFailed || !strings.Contains(said.String(), syscall.ENOSPC.Error()) {
+		t.Errorf("exit code %d: %s", code, said.String())
+	}
+}
+
+// TestInterrupted: who told a command to end hears no more than that.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var said bytes.Buffer
+	env := environment(map[string]string{
+		"IOTHUB_CONNECTION_STRING": "HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey=c2VjcmV0a2V5c2VjcmV0a2V5",
+	})
+	code := run(ctx, []string{"device", "list"}, streams{strings.NewReader(""), io.Discard, &said}, env)
+	if code != exitFailed || said.String() != "farport: error: interrupted\n" {
 		t.Errorf("exit code %d: %s", code, said.String())
 	}
 }

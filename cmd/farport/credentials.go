@@ -207,7 +207,7 @@ func (a *app) orStopped(read func() (string, error)) (string, error) {
 	case r := <-results:
 		return r.text, r.err
 	case <-a.stopped:
-		return "", errors.New("interrupted")
+		return "", errInterrupted
 	}
 }
 

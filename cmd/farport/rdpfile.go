@@ -49,7 +49,7 @@ that makes it is said on standard error.`,
 	}
 	o.addFlags(cmd.Flags())
 	cmd.Flags().IntVar(&o.port, "port", 0, "local `PORT` of the forward (default: the device's own, from 20000 to 29999)")
-	cmd.Flags().StringVarP(&o.file, "file", "o", standardInput, "write to `FILE`; - is standard output")
+	cmd.Flags().StringVar(&o.file, "file", standardInput, "write to `FILE`; - is standard output")
 	a.completeServices(cmd)
 	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -51,6 +52,9 @@ func (o *sharedOptions) shared() (args []string) {
 	return args
 }
 
+// errInterrupted is all that a command says that was told to end before it was done.
+var errInterrupted = errors.New("interrupted")
+
 // run is one invocation. It returns the exit code.
 func run(ctx context.Context, args []string, s streams, env lookup) int {
 	a := &app{in: s.in, term: newTerminal(s.out, s.err), lookup: env, stopped: ctx.Done()}
@@ -73,6 +77,9 @@ func run(ctx context.Context, args []string, s streams, env lookup) int {
 		return exitDone
 	}
 	code, hint := judge(err, command.CommandPath())
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errInterrupted // who did it knows of what
+	}
 	a.term.fail(err, hint)
 	return code
 }
