@@ -23,8 +23,11 @@ func (o *streamOptions) addFlags(flags *pflag.FlagSet) {
 }
 
 func (o *streamOptions) check() error {
-	if o.window < 0 || o.window > hubclient.MaxResumeWindow {
+	switch {
+	case o.window < 0 || o.window > hubclient.MaxResumeWindow:
 		return usage("--resume-window %s: must be 0 to 1h", o.window)
+	case o.window%time.Second != 0:
+		return usage("--resume-window %s: must be whole seconds", o.window)
 	}
 	return nil
 }
