@@ -182,6 +182,9 @@ func (o *deviceInstallOptions) takeProxy(a *app, cs hubclient.ConnectionString) 
 	if o.proxy != "" {
 		return nil
 	}
+	if _, err := a.outbound(&o.credentialOptions); err != nil { // before anything of it is said
+		return err
+	}
 	u, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: cs.Address()}})
 	if err != nil || u == nil {
 		return err
